@@ -1,0 +1,132 @@
+"""From columns of plain values to the packed input tensors of a table graph (see ``core/signature.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelworks.core.errors import DataError, close_matches
+from modelworks.core.signature import MISSING_DATETIME, Signature, Tensor
+
+
+def pack_columns(
+    signature: Signature, columns: Mapping[str, npt.NDArray[Any]], rows: int
+) -> dict[str, npt.NDArray[Any]]:
+    """Pack typed column arrays into feeds.
+
+    Args:
+        signature: The graph's signature.
+        columns: Column name -> array of length ``rows``: floats (NaN = missing) for ``numbers``,
+            objects of ``str`` ("" = missing) for ``strings``, int64 microseconds for ``datetimes``.
+        rows: Number of rows.
+
+    Returns:
+        Input name -> array ``[rows, columns]``.
+
+    Raises:
+        DataError: A column the graph reads is absent.
+    """
+    feeds: dict[str, npt.NDArray[Any]] = {}
+    for tensor in signature.inputs:
+        packed = np.empty((rows, len(tensor.columns)), dtype=_numpy_type(tensor))
+        for index, name in enumerate(tensor.columns):
+            if name not in columns:
+                raise DataError(
+                    f"Column '{name}' is missing.{close_matches(name, columns)}", code="MW1103"
+                )
+            packed[:, index] = columns[name]
+        feeds[tensor.name] = packed
+    return feeds
+
+
+def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Pack row-wise JSON values (``[{"age": 31, "city": "Bern"}, ...]``) into feeds.
+
+    ``None``, an absent key and an empty text are missing. Datetimes are ISO 8601 texts (UTC if no zone is given)
+    or integer microseconds since 1970-01-01 UTC.
+
+    Raises:
+        DataError: A value has the wrong type (names row and column), or a key is unknown.
+    """
+    known = set(signature.columns)
+    for index, row in enumerate(rows):
+        for key in row:
+            if key not in known:
+                raise DataError(
+                    f"Row {index}: the model has no column '{key}'.{close_matches(key, known)}", code="MW1104"
+                )
+    feeds: dict[str, npt.NDArray[Any]] = {}
+    for tensor in signature.inputs:
+        convert = _CONVERTERS[tensor.datatype]
+        packed = np.empty((len(rows), len(tensor.columns)), dtype=_numpy_type(tensor))
+        for column, name in enumerate(tensor.columns):
+            for index, row in enumerate(rows):
+                try:
+                    packed[index, column] = convert(row.get(name))
+                except (ValueError, TypeError, OverflowError):
+                    raise DataError(
+                        f"Row {index}, column '{name}': expected {_EXPECTED[tensor.datatype]}, "
+                        f"got {row.get(name)!r:.80}.",
+                        code="MW1105",
+                    ) from None
+        feeds[tensor.name] = packed
+    return feeds
+
+
+def _numpy_type(tensor: Tensor) -> Any:
+    return {"FP32": np.float32, "BYTES": object, "INT64": np.int64}[tensor.datatype]
+
+
+def _number(value: Any) -> float:
+    if value is None or value == "":
+        return float("nan")
+    if isinstance(value, str):
+        raise TypeError("text")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise TypeError("not a text")
+
+
+def _datetime(value: Any) -> int:
+    if value is None or value == "":
+        return MISSING_DATETIME
+    if isinstance(value, bool):
+        raise TypeError("boolean")
+    if isinstance(value, int):
+        return value
+    return datetime_microseconds(value)
+
+
+def datetime_microseconds(text: str) -> int:
+    """Return microseconds since 1970-01-01 UTC of an ISO 8601 text.
+
+    Raises:
+        ValueError: The text is not ISO 8601.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+_CONVERTERS: dict[str, Any] = {"FP32": _number, "BYTES": _text, "INT64": _datetime}
+_EXPECTED = {
+    "FP32": "a number",
+    "BYTES": "a text",
+    "INT64": "an ISO 8601 date-time",
+}

@@ -1,0 +1,83 @@
+"""The one door to ONNX Runtime: every score, explanation and answer is computed through this module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from modelworks.core.errors import TrustError
+
+onnxruntime.set_default_logger_severity(3)
+
+
+class GraphSession:
+    """A loaded graph.
+
+    Args:
+        onnx: Bytes of the graph; never a path, so that no external data can be read.
+        threads: Intra-op threads; 1 is right for small models.
+        providers: ONNX Runtime execution providers in order of preference.
+
+    Raises:
+        TrustError: ONNX Runtime refuses the bytes.
+    """
+
+    def __init__(
+        self, onnx: bytes, *, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=list(providers))
+        except Exception as error:
+            raise TrustError(
+                f"ONNX Runtime cannot load the graph: {str(error).splitlines()[0][:200]}",
+                code="MW3001",
+            ) from error
+        self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
+
+    def run(
+        self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph once; returns output name -> array."""
+        names = list(outputs) if outputs is not None else list(self.outputs)
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+
+    def run_batched(
+        self, feeds: Mapping[str, npt.NDArray[Any]], *, rows: int = 4096, outputs: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph over many rows in slices of ``rows``, to bound memory."""
+        total = len(next(iter(feeds.values())))
+        if total <= rows:
+            return self.run(feeds, outputs)
+        parts = [
+            self.run({name: array[start : start + rows] for name, array in feeds.items()}, outputs)
+            for start in range(0, total, rows)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def single_row_latency_ms(
+    session: GraphSession, feeds: Mapping[str, npt.NDArray[Any]], *, repeats: int = 200
+) -> dict[str, float]:
+    """Measure one-row runs; returns ``p50`` and ``p99`` in milliseconds (``repeats`` runs after 20 warm-up runs)."""
+    row = {name: array[:1] for name, array in feeds.items()}
+    for _ in range(20):
+        session.run(row)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        session.run(row)
+        times.append((time.perf_counter() - start) * 1e3)
+    return {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))}

@@ -1,0 +1,119 @@
+"""Jobs and executors: one contract for running a function here, in a warm process or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one job may use; going over ends that job alone.
+
+    Attributes:
+        cpus: Cores it is planned on.
+        memory_mb: Resident memory.
+        wall_s: Elapsed seconds.
+        cpu_s: CPU-seconds.
+        gpus: Devices it is planned on.
+    """
+
+    cpus: float = 1.0
+    memory_mb: int = 4096
+    wall_s: float = 3600.0
+    cpu_s: float = 3600.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One function call that is safe to run twice.
+
+    Attributes:
+        id: Unique name; the same id is the same work.
+        function: Import path ``package.module:function``; called as
+            ``function(inputs, params, folder)`` and returns plain JSON data.
+        inputs: Name -> file or folder to read; must not be changed.
+        params: Plain JSON data.
+        folder: Empty folder of this attempt for output files.
+        resources: Limits of this job.
+    """
+
+    id: str
+    function: str
+    inputs: dict[str, Path]
+    params: dict[str, Any]
+    folder: Path
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What an attempt used.
+
+    Attributes:
+        cpu_s: User and system CPU-seconds of the job and its children.
+        wall_s: Elapsed seconds.
+        peak_mb: Peak resident memory, MB.
+        gpu_s: Device-seconds.
+        energy_j: Joules.
+        energy_source: ``rapl`` (measured), ``declared`` or ``none``.
+    """
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_mb: float = 0.0
+    gpu_s: float = 0.0
+    energy_j: float = 0.0
+    energy_source: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """How a job ended.
+
+    Attributes:
+        id: The job's id.
+        value: What the function returned (plain JSON data), or ``None``.
+        error: ``ModelworksError.to_json()`` of the failure, or ``None``.
+        usage: What it used, also when it failed.
+    """
+
+    id: str
+    value: Any = None
+    error: dict[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+class Executor(Protocol):
+    """Runs jobs. Implementations pass ``modelworks.testing.executor_suite``."""
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; returns at once."""
+        ...
+
+    def wait(self, timeout_s: float | None = None) -> Sequence[JobResult]:
+        """Return the jobs that ended since the last call; waits for at least one up to ``timeout_s``."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """End a job; it is reported as ``Cancelled``."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many one-core jobs run side by side."""
+        ...
+
+    def close(self) -> None:
+        """End everything that runs and free all processes."""
+        ...
+
+
+JobFunction = Callable[[dict[str, Path], dict[str, Any], Path], Any]

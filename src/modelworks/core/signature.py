@@ -1,0 +1,99 @@
+"""What goes into a model graph and what comes out: typed tensors and the columns packed into them.
+
+A table model has up to three input tensors. Columns of one tensor type are packed side by side,
+so that one row costs three feeds and not one per column:
+
+    numbers    FP32  [rows, k]  number, integer_category (if exact in FP32), boolean; missing = NaN
+    strings    BYTES [rows, m]  category, ordered, text, other integer_category; missing = ""
+    datetimes  INT64 [rows, d]  microseconds since 1970-01-01 UTC; missing = INT64 minimum
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+NUMBERS = "numbers"
+STRINGS = "strings"
+DATETIMES = "datetimes"
+MISSING_DATETIME = -(2**63)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A named graph input or output.
+
+    Attributes:
+        name: Name in the graph.
+        datatype: Open Inference Protocol v2 datatype: FP32, INT64, BYTES, UINT8, BOOL, ...
+        shape: One entry per axis; ``-1`` marks a free axis. Axis 0 is always the row.
+        columns: For a packed table input: the column names along axis 1.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "name": self.name,
+            "datatype": self.datatype,
+            "shape": list(self.shape),
+        }
+        if self.columns:
+            data["columns"] = list(self.columns)
+        return data
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Tensor:
+        return Tensor(
+            name=data["name"],
+            datatype=data["datatype"],
+            shape=tuple(int(axis) for axis in data["shape"]),
+            columns=tuple(data.get("columns", ())),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """Typed inputs and outputs of a model graph.
+
+    Output names by task kind (rows first):
+        binary, multiclass   ``probabilities`` FP32 [rows, classes] and ``label`` BYTES [rows]
+        multilabel           ``probabilities`` FP32 [rows, labels] and ``labels`` BOOL [rows, labels]
+        regression           ``prediction`` FP32 [rows]; with intervals also ``quantiles`` FP32 [rows, q]
+
+    Attributes:
+        inputs: Graph inputs in feed order.
+        outputs: Graph outputs.
+        classes: Class names along axis 1 of ``probabilities`` (empty for regression).
+        quantiles: Levels along axis 1 of ``quantiles``.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    classes: tuple[str, ...] = ()
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column the graph reads, in feed order."""
+        return tuple(name for tensor in self.inputs for name in tensor.columns)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "inputs": [tensor.to_json() for tensor in self.inputs],
+            "outputs": [tensor.to_json() for tensor in self.outputs],
+            "classes": list(self.classes),
+            "quantiles": list(self.quantiles),
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Signature:
+        return Signature(
+            inputs=tuple(Tensor.from_json(item) for item in data["inputs"]),
+            outputs=tuple(Tensor.from_json(item) for item in data["outputs"]),
+            classes=tuple(data.get("classes", ())),
+            quantiles=tuple(float(level) for level in data.get("quantiles", ())),
+        )

@@ -1,1 +1,1 @@
-
+"""The production line: a task or an order becomes a plan, steps, a verdict and a package."""

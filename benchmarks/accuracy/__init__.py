@@ -1,0 +1,1 @@
+"""Accuracy per CPU-second on public tables, against the peers of the field."""

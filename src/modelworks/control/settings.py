@@ -1,4 +1,4 @@
-"""Settings: built-in values, then ``modelworks.yaml``, then the environment; each knows where it came from."""
+"""Settings: built-in values, then ``modelworks.yaml``, then the environment; each knows its source."""
 
 from __future__ import annotations
 

@@ -1,0 +1,90 @@
+"""How long and how dear: CPU-seconds of a fit foretold from its facts, its recipe's card and past tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from modelworks.production.memory import Facts, Lesson, distance
+
+PRIOR_WEIGHT = 1.0
+PRIOR_SPREAD = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """CPU-seconds foretold.
+
+    Attributes:
+        cpu_s: Best guess.
+        low, high: Ends of an interval that should hold four times out of five.
+        basis: How many past tasks it rests on.
+    """
+
+    cpu_s: float
+    low: float
+    high: float
+    basis: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def forecast_fit(
+    facts: Facts, cost: tuple[float, float], lessons: Sequence[Lesson], budget_s: float
+) -> Forecast:
+    """Foretell the CPU-seconds of one fit.
+
+    The card's cost model ``a + b * rows * features * outputs`` is corrected by how far it was off on
+    past tasks, the nearer ones counting more (Nadaraya-Watson on the logarithm, shrunk towards no
+    correction). The budget is a cap.
+
+    Args:
+        facts: Facts of the task.
+        cost: ``(a, b)`` of the recipe's card.
+        lessons: Past tasks.
+        budget_s: CPU-seconds the fit may use.
+    """
+    expected = card_cost(facts, cost)
+    total, pull, spread = PRIOR_WEIGHT, 0.0, PRIOR_WEIGHT * PRIOR_SPREAD**2
+    errors: list[tuple[float, float]] = []
+    for lesson in lessons:
+        gap = distance(facts, lesson.facts)
+        if not math.isfinite(gap) or lesson.cpu_s <= 0:
+            continue
+        weight = math.exp(-0.5 * gap**2)
+        error = math.log(lesson.cpu_s / card_cost(lesson.facts, cost))
+        errors.append((weight, error))
+        total += weight
+        pull += weight * error
+    centre = pull / total
+    spread += sum(weight * (error - centre) ** 2 for weight, error in errors)
+    sigma = math.sqrt(spread / total)
+    guess = expected * math.exp(centre)
+    return Forecast(
+        cpu_s=min(budget_s, guess),
+        low=min(budget_s, guess * math.exp(-1.28 * sigma)),
+        high=min(budget_s, guess * math.exp(1.28 * sigma)),
+        basis=len(errors),
+    )
+
+
+def card_cost(facts: Facts, cost: tuple[float, float]) -> float:
+    """Return the CPU-seconds a recipe's card states for a task of these facts."""
+    base, slope = cost
+    return max(1e-3, base + slope * facts.rows * max(1, facts.features) * facts.outputs)
+
+
+def total_of(parts: Sequence[Forecast]) -> Forecast:
+    """Return the forecast of several fits one after the other; their errors are taken as independent."""
+    middle = sum(part.cpu_s for part in parts)
+    below = math.sqrt(sum((part.cpu_s - part.low) ** 2 for part in parts))
+    above = math.sqrt(sum((part.high - part.cpu_s) ** 2 for part in parts))
+    return Forecast(
+        cpu_s=middle,
+        low=max(0.0, middle - below),
+        high=middle + above,
+        basis=min((part.basis for part in parts), default=0),
+    )

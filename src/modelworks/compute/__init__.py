@@ -1,1 +1,1 @@
-
+"""Where jobs run: executors, limits, usage, devices, and the one door to ONNX Runtime."""

@@ -34,9 +34,7 @@ def pack_columns(
         packed = np.empty((rows, len(tensor.columns)), dtype=_numpy_type(tensor))
         for index, name in enumerate(tensor.columns):
             if name not in columns:
-                raise DataError(
-                    f"Column '{name}' is missing.{close_matches(name, columns)}", code="MW1103"
-                )
+                raise DataError(f"Column '{name}' is missing.{close_matches(name, columns)}", code="MW1103")
             packed[:, index] = columns[name]
         feeds[tensor.name] = packed
     return feeds

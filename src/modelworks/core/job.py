@@ -91,6 +91,36 @@ class JobResult:
         return self.error is None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One row of the ledger: one try at one step, however it ended.
+
+    Attributes:
+        id: Unique name of the try.
+        run: Run it belongs to.
+        step: Step name.
+        key: Content key of the step call.
+        label: Task that asked first.
+        number: 1 for the first try of this key in this run.
+        status: ``running``, ``done``, ``failed``, ``cancelled`` or ``lost`` (its run died).
+        usage: What it used.
+        error: ``ModelworksError.to_json()`` of the failure.
+        started, ended: Wall-clock seconds since 1970.
+    """
+
+    id: str
+    run: str
+    step: str
+    key: str
+    label: str = ""
+    number: int = 1
+    status: str = "running"
+    usage: Usage = field(default_factory=Usage)
+    error: dict[str, Any] | None = None
+    started: float = 0.0
+    ended: float = 0.0
+
+
 class Executor(Protocol):
     """Runs jobs. Implementations pass ``modelworks.testing.executor_suite``."""
 

@@ -1,1 +1,1 @@
-
+"""Events, progress, the ledger's arithmetic, logs without secrets."""

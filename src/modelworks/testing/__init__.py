@@ -1,1 +1,1 @@
-
+"""Conformance suites for those who plug parts in."""

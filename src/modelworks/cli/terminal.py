@@ -115,6 +115,13 @@ class Terminal:
         sys.stderr.write(text.rstrip("\n") + "\n")
         sys.stderr.flush()
 
+    def ask(self, question: str) -> bool:
+        """Ask a person; without a terminal the answer is no."""
+        if not sys.stdin.isatty():
+            self.say(f"{question} Nobody is here to answer; use --yes.")
+            return False
+        return typer.confirm(question, err=True)
+
     @property
     def live(self) -> bool:
         """Whether stderr is a terminal that progress may redraw."""

@@ -1,0 +1,1 @@
+"""Shared encoders as ONNX graphs: preprocessing inside, embeddings out, named by the digest of their bytes."""

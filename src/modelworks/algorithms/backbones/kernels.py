@@ -1,0 +1,150 @@
+"""Series encoder: convolutions with the 84 fixed MiniRocket kernels and the share of positive values of each."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from modelworks.algorithms.backbones.graph import GraphWriter, tensor
+from modelworks.compute.runtime import GraphSession
+from modelworks.core.errors import DataError
+
+Floats = npt.NDArray[np.float32]
+
+KERNEL_LENGTH = 9
+KERNELS = tuple(combinations(range(KERNEL_LENGTH), 3))
+_GOLDEN_RATIO = (np.sqrt(5) + 1) / 2
+
+
+def fit_kernel_encoder(series: Floats, *, features: int = 4998, seed: int = 0) -> bytes:
+    """Fit a MiniRocket-style encoder on unlabelled series.
+
+    Every kernel has nine taps, three of weight 2 and six of weight -1, and is dilated over a range that the
+    length allows. Biases are quantiles of the convolution of training series, so half-shares are informative. With
+    several channels each kernel and dilation reads the sum of a random subset of channels.
+
+    Args:
+        series: ``[n, channels, length]``; NaN is missing and is read as the series' own mean.
+        features: About how many features come out; rounded to a multiple of 84.
+        seed: Seed of the choice of training series and channels.
+
+    Returns:
+        An ONNX graph ``series FP32 [rows, channels, length] -> embedding FP32 [rows, d]``.
+
+    Raises:
+        DataError: The series are shorter than nine values.
+
+    Source: Dempster, Schmidt & Webb (2021), MiniRocket: a very fast (almost) deterministic transform for time
+    series classification. KDD.
+    """
+    if series.ndim != 3 or series.shape[2] < KERNEL_LENGTH:
+        raise DataError(
+            f"The series encoder needs an array [n, channels, length >= {KERNEL_LENGTH}], got {list(series.shape)}.",
+            code="MW1120",
+        )
+    rng = np.random.default_rng(seed)
+    dilations, shares = _dilations(series.shape[2], max(1, features // len(KERNELS)))
+    channels = [_channel_weights(series.shape[1], rng) for _ in dilations]
+    convolved = _run_convolutions(series, dilations, channels, rng)
+    biases = []
+    offset = 0
+    for values, count in zip(convolved, shares, strict=True):
+        levels = ((np.arange(offset + 1, offset + count + 1)) * _GOLDEN_RATIO) % 1
+        offset += count
+        biases.append(np.quantile(values, levels, axis=1).astype(np.float32))
+    return _encoder(series.shape[1], series.shape[2], dilations, channels, biases)
+
+
+def _dilations(length: int, per_kernel: int) -> tuple[list[int], list[int]]:
+    """Return dilations on a logarithmic grid and how many biases each gets."""
+    limit = min(per_kernel, 32)
+    largest = np.log2((length - 1) / (KERNEL_LENGTH - 1))
+    grid = np.logspace(0, max(largest, 0.0), limit, base=2).astype(np.int64)
+    values, counts = np.unique(grid, return_counts=True)
+    shares = (counts * per_kernel / limit).astype(np.int64)
+    shares[: per_kernel - int(shares.sum())] += 1
+    return [int(value) for value in values], [int(share) for share in shares]
+
+
+def _channel_weights(channels: int, rng: np.random.Generator) -> Floats:
+    """Return convolution weights ``[84, channels, 9]`` whose kernels read random subsets of the channels."""
+    weights = np.full((len(KERNELS), channels, KERNEL_LENGTH), -1.0, np.float32)
+    for index, taps in enumerate(KERNELS):
+        weights[index][:, list(taps)] = 2.0
+        if channels > 1:
+            count = int(2 ** rng.uniform(0, np.log2(min(channels, KERNEL_LENGTH) + 1)))
+            unread = rng.permutation(channels)[count:]
+            weights[index, unread] = 0.0
+    return weights
+
+
+def _normalised(graph: GraphWriter) -> str:
+    """Read missing values as the series' own mean."""
+    missing = graph.node("IsNaN", "series")
+    zero = graph.constant(np.zeros((), np.float32))
+    present = graph.node("Where", missing, zero, "series")
+    count = graph.node(
+        "ReduceSum",
+        graph.node("Cast", graph.node("Not", missing), to=1),
+        graph.constant(np.array([2], np.int64)),
+    )
+    total = graph.node("ReduceSum", present, graph.constant(np.array([2], np.int64)))
+    mean = graph.node("Div", total, graph.node("Max", count, graph.constant(np.ones((), np.float32))))
+    return graph.node("Where", missing, mean, "series")
+
+
+def _convolution(graph: GraphWriter, source: str, weights: Floats, dilation: int) -> str:
+    padding = (KERNEL_LENGTH - 1) * dilation // 2
+    return graph.node(
+        "Conv",
+        source,
+        graph.constant(weights),
+        dilations=[dilation],
+        pads=[padding, padding],
+        kernel_shape=[KERNEL_LENGTH],
+    )
+
+
+def _run_convolutions(
+    series: Floats, dilations: list[int], channels: list[Floats], rng: np.random.Generator
+) -> list[Floats]:
+    """Return, per dilation, the convolution of a few training series ``[84, values]``."""
+    sample = series[np.sort(rng.permutation(len(series))[:32])]
+    graph = GraphWriter("convolutions")
+    source = _normalised(graph)
+    outputs = []
+    for index, (dilation, weights) in enumerate(zip(dilations, channels, strict=True)):
+        graph.node("Identity", _convolution(graph, source, weights, dilation), output=f"out{index}")
+        outputs.append(tensor(f"out{index}", "float", [None, len(KERNELS), None]))
+    session = GraphSession(graph.write([tensor("series", "float", [None, series.shape[1], None])], outputs))
+    found = session.run({"series": sample})
+    return [
+        found[f"out{index}"].transpose(1, 0, 2).reshape(len(KERNELS), -1) for index in range(len(dilations))
+    ]
+
+
+def _encoder(
+    channels: int, length: int, dilations: list[int], weights: list[Floats], biases: list[Floats]
+) -> bytes:
+    graph = GraphWriter("series_kernels")
+    source = _normalised(graph)
+    parts = []
+    for dilation, kernel_weights, levels in zip(dilations, weights, biases, strict=True):
+        convolved = _convolution(graph, source, kernel_weights, dilation)
+        for bias in levels:
+            above = graph.node("Greater", convolved, graph.constant(bias[None, :, None]))
+            parts.append(
+                graph.node(
+                    "ReduceMean",
+                    graph.node("Cast", above, to=1),
+                    graph.constant(np.array([2], np.int64)),
+                    keepdims=0,
+                )
+            )
+    graph.node("Concat", *parts, axis=1, output="embedding")
+    width = len(KERNELS) * len(parts)
+    return graph.write(
+        [tensor("series", "float", [None, channels, length])], [tensor("embedding", "float", [None, width])]
+    )

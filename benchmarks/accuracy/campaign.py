@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from benchmarks.accuracy.run_one import RESULTS, append
 from benchmarks.accuracy.suite import LOCK, REPOSITORY
@@ -45,21 +44,33 @@ def run_job(python: str, method: str, table: str, fold: int, wall: float) -> str
         process.wait()
         append(
             method,
-            {"method": method, "table": table, "fold": fold, "at": int(time.time()), "error": f"over {wall:.0f} s of wall time"},
+            {
+                "method": method,
+                "table": table,
+                "fold": fold,
+                "at": int(time.time()),
+                "error": f"over {wall:.0f} s of wall time",
+            },
         )
         return "timeout"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="interpreter that has the methods' libraries")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter that has the methods' libraries"
+    )
     parser.add_argument("--methods", required=True)
     parser.add_argument("--folds", default="0")
     parser.add_argument("--tables", default="", help="comma separated; default all, smallest first")
     parser.add_argument("--most-rows", type=int, default=10**9)
     parser.add_argument("--least-rows", type=int, default=0)
     parser.add_argument("--wall", type=float, default=1800.0, help="seconds of wall time one job may take")
-    parser.add_argument("--stop-at", type=float, default=float("inf"), help="epoch second after which nothing starts")
+    parser.add_argument(
+        "--stop-at", type=float, default=float("inf"), help="epoch second after which nothing starts"
+    )
     options = parser.parse_args()
     sizes = {name: line["rows"] for name, line in json.loads(LOCK.read_text()).items()}
     tables = options.tables.split(",") if options.tables else sorted(sizes, key=lambda name: sizes[name])

@@ -1,7 +1,7 @@
 """Write every table of the suite as Parquet with five fixed folds, after checking the raw files' digests.
 
-    python -m benchmarks.accuracy.prepare            # verify against tables.json, write work/tables
-    python -m benchmarks.accuracy.prepare --lock     # also rewrite tables.json (a new suite)
+python -m benchmarks.accuracy.prepare            # verify against tables.json, write work/tables
+python -m benchmarks.accuracy.prepare --lock     # also rewrite tables.json (a new suite)
 """
 
 from __future__ import annotations

@@ -8,13 +8,9 @@ fit, ``time.time`` counts CPU-seconds, so their limits do not depend on how busy
 
 from __future__ import annotations
 
-import os
-
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
-    os.environ[_variable] = "1"
-
 import contextlib
 import json
+import os
 import platform
 import resource
 import shutil
@@ -24,13 +20,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.accuracy.methods import make
-from benchmarks.accuracy.methods.contract import Method
+
+if TYPE_CHECKING:
+    from benchmarks.accuracy.methods.contract import Method
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SINGLE_ROWS = 40
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 
 
 def cpu_seconds() -> float:
@@ -136,6 +135,7 @@ def append(name: str, line: dict[str, Any]) -> None:
 
 def main() -> int:
     warnings.filterwarnings("ignore")
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # read when numpy is first imported, in run()
     name, table, index = sys.argv[1], sys.argv[2], int(sys.argv[3])
     key = {"method": name, "table": table, "fold": index, "at": int(time.time())}
     try:

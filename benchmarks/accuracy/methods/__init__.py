@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.accuracy.methods.contract import Method
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.accuracy.methods.contract import Method
 
 
 def make(name: str) -> Method:

@@ -21,6 +21,14 @@ class AutoGluon(Method):
     spends more (a favour on cost).
     """
 
+    libraries = (
+        "autogluon.tabular",
+        "catboost",
+        "lightgbm",
+        "torch",
+        "xgboost",
+    )
+
     on_cpu_clock = True
 
     def __init__(self, family: str, seconds: float) -> None:
@@ -29,11 +37,8 @@ class AutoGluon(Method):
         self.seconds = seconds
 
     def load_libraries(self) -> None:
-        import autogluon.tabular
-        import catboost
-        import lightgbm
+        super().load_libraries()
         import torch
-        import xgboost  # noqa: F401
 
         torch.set_num_threads(1)
 

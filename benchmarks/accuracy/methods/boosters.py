@@ -20,10 +20,11 @@ def plain_names(frame: Any) -> Any:
 class LightGbm(Method):
     """LightGBM, rate 0.05, at most 3,000 rounds, stopped after 50 without gain on a 20 % holdout."""
 
-    def load_libraries(self) -> None:
-        import lightgbm
-        import pandas
-        import sklearn.model_selection  # noqa: F401
+    libraries = (
+        "pandas",
+        "lightgbm",
+        "sklearn.model_selection",
+    )
 
     def versions(self) -> dict[str, str]:
         import lightgbm
@@ -66,9 +67,10 @@ class LightGbm(Method):
 class CatBoost(Method):
     """CatBoost with default settings (1,000 rounds) and native categories."""
 
-    def load_libraries(self) -> None:
-        import catboost
-        import pandas  # noqa: F401
+    libraries = (
+        "pandas",
+        "catboost",
+    )
 
     def versions(self) -> dict[str, str]:
         import catboost
@@ -106,19 +108,20 @@ class CatBoost(Method):
 class Flaml(Method):
     """FLAML's search over its default learners within a budget of CPU-seconds."""
 
+    libraries = (
+        "pandas",
+        "catboost",
+        "flaml",
+        "flaml.automl",
+        "lightgbm",
+        "xgboost",
+    )
+
     on_cpu_clock = True
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds = seconds
-
-    def load_libraries(self) -> None:
-        import catboost
-        import flaml
-        import flaml.automl
-        import lightgbm
-        import pandas
-        import xgboost  # noqa: F401
 
     def versions(self) -> dict[str, str]:
         import flaml

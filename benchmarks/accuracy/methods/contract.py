@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ class Method(ABC):
         self.notes: dict[str, Any] = {}
         """What the method wants written beside its result (rounds, members, chosen model)."""
 
-    @abstractmethod
+    libraries: tuple[str, ...] = ()
+    """Every module that a fit and a prediction import."""
+
     def load_libraries(self) -> None:
         """Import everything a fit needs; its CPU-seconds are the import cost."""
+        for name in self.libraries:
+            importlib.import_module(name)
 
     @abstractmethod
     def versions(self) -> dict[str, str]:

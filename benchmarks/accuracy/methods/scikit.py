@@ -16,7 +16,8 @@ def category_types(fold: Fold, most: int | None = None) -> dict[str, Any]:
     import pandas as pd
 
     return {
-        name: pd.CategoricalDtype(sorted(fold.train[name].dropna().unique())[:most]) for name in fold.categories
+        name: pd.CategoricalDtype(sorted(fold.train[name].dropna().unique())[:most])
+        for name in fold.categories
     }
 
 
@@ -28,13 +29,14 @@ def as_categories(frame: Any, types: dict[str, Any]) -> Any:
 class Linear(Method):
     """Logistic or ridge regression, penalty by cross-validation, on scaled and quantile-normal columns."""
 
-    def load_libraries(self) -> None:
-        import pandas
-        import sklearn.compose
-        import sklearn.impute
-        import sklearn.linear_model
-        import sklearn.pipeline
-        import sklearn.preprocessing  # noqa: F401
+    libraries = (
+        "pandas",
+        "sklearn.compose",
+        "sklearn.impute",
+        "sklearn.linear_model",
+        "sklearn.pipeline",
+        "sklearn.preprocessing",
+    )
 
     def versions(self) -> dict[str, str]:
         import sklearn
@@ -93,16 +95,19 @@ class Linear(Method):
 class HistGradientBoosting(Linear):
     """HistGradientBoosting with its own early stopping, at most 1,000 rounds, native categories."""
 
-    def load_libraries(self) -> None:
-        import pandas
-        import sklearn.ensemble  # noqa: F401
+    libraries = (
+        "pandas",
+        "sklearn.ensemble",
+    )
 
     def fit(self, fold: Fold, folder: Path) -> None:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         self.kind = fold.kind
         self.types = category_types(fold, most=254)
-        family = HistGradientBoostingRegressor if fold.kind == "regression" else HistGradientBoostingClassifier
+        family = (
+            HistGradientBoostingRegressor if fold.kind == "regression" else HistGradientBoostingClassifier
+        )
         model = family(
             early_stopping=True, max_iter=1000, random_state=0, categorical_features=fold.categories or None
         )

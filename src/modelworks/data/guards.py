@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from modelworks.core.schema import ColumnKind, Schema
-from modelworks.data.split import Split
+from modelworks.data.parts import Split
 from modelworks.data.typed import codes_and_levels
 
 

@@ -25,4 +25,8 @@ def make(name: str) -> Method:
         from benchmarks.accuracy.methods import autogluon
 
         return autogluon.AutoGluon(family, float(limit))
+    if family == "modelworks":
+        from benchmarks.accuracy.methods import product
+
+        return product.Modelworks()
     raise KeyError(f"unknown method {name!r}")

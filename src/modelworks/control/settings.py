@@ -24,7 +24,7 @@ class Settings:
         memory: Whether what earlier tasks taught is used.
         durability: ``full`` survives a power cut, ``normal`` a killed process.
         heartbeat_s: Seconds between progress lines when there is no terminal.
-        prices: Price list: ``currency, cpu_hour, gpu_hour, energy_kwh, human_hour``.
+        prices: Price list: ``currency, cpu_hour, gpu_hour, kwh, human_hour``.
         sources: Setting -> where its value came from.
     """
 

@@ -106,7 +106,7 @@ PRICES: dict[str, Shape] = {
     "currency": Text(help="Name of the money unit, for example EUR."),
     "cpu_hour": Number(help="Price of one CPU-hour.", low=0),
     "gpu_hour": Number(help="Price of one GPU-hour.", low=0),
-    "energy_kwh": Number(help="Price of one kilowatt-hour.", low=0),
+    "kwh": Number(help="Price of one kilowatt-hour.", low=0),
     "human_hour": Number(help="Price of one hour of a person.", low=0),
 }
 

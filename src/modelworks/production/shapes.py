@@ -229,15 +229,18 @@ class Record:
 
 
 def _entries(node: yaml.MappingNode, path: str, problems: list[Problem]) -> list[tuple[str, yaml.Node]]:
+    written: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value in written:
+            _wrong(key, f"{path}.{key.value}".lstrip("."), problems, "this field is written twice")
+        written.add(str(key.value))
     yaml.constructor.SafeConstructor().flatten_mapping(node)
     found: dict[str, yaml.Node] = {}
     for key, child in node.value:
-        if not isinstance(key, yaml.ScalarNode):
+        if isinstance(key, yaml.ScalarNode):
+            found[str(key.value)] = child
+        else:
             _wrong(key, path, problems, "a field name must be a text")
-            continue
-        if key.value in found and found[key.value].start_mark.line != child.start_mark.line:
-            _wrong(key, f"{path}.{key.value}".lstrip("."), problems, "this field is written twice")
-        found[str(key.value)] = child
     return list(found.items())
 
 

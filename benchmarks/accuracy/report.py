@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.accuracy.compare import TIE, Comparison, compare, regret
+from benchmarks.accuracy.paired import interval
 from benchmarks.accuracy.results import Results, load, lock, methods, ordered
 from benchmarks.accuracy.suite import HELD_OUT
 
@@ -105,18 +106,25 @@ def losing_tables(results: dict[str, Results], against: str) -> str:
     if found is None:
         return ""
     lost = sorted((r for r in found.ratios if r.loss > 1 + TIE), key=lambda r: -r.loss)
-    rows = [
-        [
-            r.table + (" (held out)" if r.table in HELD_OUT else ""),
-            f"{lock()[r.table]['rows']:,}",
-            str(r.folds),
-            f"{r.loss:.3f}",
-            number(r.cpu),
-        ]
-        for r in lost
-    ]
+    rows = []
+    for ratio in lost:
+        both = set(results[PRODUCT]) & set(results[against])
+        rows_of_test = interval(
+            PRODUCT, against, ratio.table, [f for t, f in sorted(both) if t == ratio.table]
+        )
+        rows.append(
+            [
+                ratio.table + (" (held out)" if ratio.table in HELD_OUT else ""),
+                f"{lock()[ratio.table]['rows']:,}",
+                str(ratio.folds),
+                f"{ratio.loss:.3f}",
+                "–" if rows_of_test is None else f"{rows_of_test[0]:.3f} – {rows_of_test[1]:.3f}",
+                number(ratio.cpu),
+            ]
+        )
     title = f"**{PRODUCT} loses to {against} on {len(lost)} of {len(found.ratios)} tables**\n\n"
-    return title + (markdown(["table", "rows", "folds", "loss ratio", "CPU ratio"], rows) if rows else "")
+    header = ["table", "rows", "folds", "loss ratio", "95 % over test rows", "CPU ratio"]
+    return title + (markdown(header, rows) if rows else "")
 
 
 def mean_over_folds(results: Results, table: str, key: str) -> float | None:

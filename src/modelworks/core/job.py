@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -141,9 +143,44 @@ class Executor(Protocol):
         """How many one-core jobs run side by side."""
         ...
 
+    @property
+    def isolates(self) -> bool:
+        """Whether a job runs in a process of its own, so that limits and crashes end it alone."""
+        ...
+
+    @property
+    def overhead_cpu_s(self) -> float:
+        """CPU-seconds of the executor's own processes that no job was charged for."""
+        ...
+
     def close(self) -> None:
         """End everything that runs and free all processes."""
         ...
 
 
 JobFunction = Callable[[dict[str, Path], dict[str, Any], Path], Any]
+
+
+def note_usage(folder: Path, usage: Usage) -> None:
+    """Note what the unfinished attempt writing into ``folder`` has used so far, in a file beside the folder.
+
+    If the engine is killed, this is what its next start charges for the lost attempt.
+    """
+    target = _usage_file(folder)
+    temporary = target.with_suffix(".part")
+    # The attempt may have ended a moment ago, and its folder may be gone.
+    with contextlib.suppress(FileNotFoundError):
+        temporary.write_text(json.dumps(asdict(usage)), encoding="utf-8")
+        temporary.replace(target)
+
+
+def noted_usage(folder: Path) -> Usage | None:
+    """Return the last noted usage of the attempt that wrote into ``folder``, if there is one."""
+    try:
+        return Usage(**json.loads(_usage_file(folder).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _usage_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".usage.json")

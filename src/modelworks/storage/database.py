@@ -185,7 +185,7 @@ def _url(where: Path | str) -> sqlalchemy.URL:
     try:
         url = sqlalchemy.make_url(where)
     except SQLAlchemyError:
-        raise UsageError("The catalog's database URL cannot be read.", code="MW1302") from None
+        raise UsageError("The catalog's database URL cannot be read.", code="MW1382") from None
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database:
         return url
@@ -193,6 +193,6 @@ def _url(where: Path | str) -> sqlalchemy.URL:
         return url.set(drivername="postgresql+psycopg")
     raise UsageError(
         f"A catalog cannot be kept in '{backend}'.",
-        code="MW1303",
+        code="MW1383",
         hint="use a path, sqlite:///PATH or postgresql://USER@HOST/NAME",
     )

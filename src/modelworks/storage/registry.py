@@ -173,7 +173,7 @@ class Packages:
         if not rows:
             raise NotFound(f"There is no package {digest}.", code="MW4205", hint="mw package list")
         if len(rows) > 1:
-            raise UsageError(f"Several packages begin with {digest}; give more digits.", code="MW1306")
+            raise UsageError(f"Several packages begin with {digest}; give more digits.", code="MW1386")
         return _package(rows[0])
 
     def find(self, *, run: str | None = None, name: str | None = None) -> list[PackageRow]:

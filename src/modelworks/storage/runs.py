@@ -11,7 +11,7 @@ from modelworks.core.clock import Clock
 from modelworks.core.errors import Conflict, NotFound, UsageError
 from modelworks.storage.database import Database
 from modelworks.storage.owner import Owner
-from modelworks.storage.schema import ATTEMPTS, RUNS
+from modelworks.storage.schema import RUNS
 
 TERMINAL = frozenset({"done", "failed", "cancelled", "interrupted"})
 
@@ -82,7 +82,7 @@ class Runs:
             Conflict: Another live process holds it (MW4301).
         """
         if not 0 < len(run) <= 200:
-            raise UsageError("A run's name has 1 to 200 characters.", code="MW1304")
+            raise UsageError("A run's name has 1 to 200 characters.", code="MW1384")
         mine = Owner.current()
 
         def work(connection: Connection) -> Lease:
@@ -147,7 +147,7 @@ class Runs:
             Conflict: Somebody else has taken the run over.
         """
         if status not in TERMINAL:
-            raise UsageError(f"A run cannot end as '{status}'.", code="MW1305")
+            raise UsageError(f"A run cannot end as '{status}'.", code="MW1385")
 
         def work(connection: Connection) -> None:
             check_lease(connection, lease)
@@ -181,14 +181,14 @@ class Runs:
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(query)]
 
-    def sweep(self) -> list[str]:
-        """Mark runs whose holder is gone as ``interrupted`` and their open attempts as ``lost``; returns their names.
+    def sweep(self) -> list[Lease]:
+        """Mark runs whose holder is gone as ``interrupted``; returns the right to write for each.
 
         A run of another machine is marked only when its heartbeat stood still for a lease between two sweeps of this
         object.
         """
 
-        def work(connection: Connection) -> list[str]:
+        def work(connection: Connection) -> list[Lease]:
             rows = connection.execute(select(RUNS).where(RUNS.c.status == "running").with_for_update()).all()
             dead = [row for row in rows if not self._held(row)]
             for row in dead:
@@ -202,9 +202,7 @@ class Runs:
                         updated=self._clock.wall(),
                     )
                 )
-                lost = update(ATTEMPTS).where(ATTEMPTS.c.run == row.id, ATTEMPTS.c.status == "running")
-                connection.execute(lost.values(status="lost", ended=self._clock.wall()))
-            return [row.id for row in dead]
+            return [Lease(run=row.id, token=row.token + 1, lease_s=row.lease_s) for row in dead]
 
         return self._database.write(work)
 

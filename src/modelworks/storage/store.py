@@ -296,7 +296,7 @@ class Store:
 
     def _blob(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
-            raise UsageError(f"'{digest[:80]}' is not a SHA-256 digest.", code="MW1301")
+            raise UsageError(f"'{digest[:80]}' is not a SHA-256 digest.", code="MW1381")
         return self._blobs / digest[:2] / digest
 
     def _temporary(self) -> Path:
@@ -326,7 +326,7 @@ def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
         raise NotFound(f"There is no folder {folder}.", code="MW4202")
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise InputError(f"{path} is a link or a device; a tree holds regular files only.", code="MW1001")
+            raise InputError(f"{path} is a link or a device; a tree holds regular files only.", code="MW1091")
         if path.is_file():
             yield path.relative_to(folder).as_posix(), path
 

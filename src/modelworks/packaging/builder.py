@@ -1,0 +1,213 @@
+"""Building a package: write every file, sign the manifest, make the folder appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import modelworks
+from modelworks.compute.runtime import GraphSession
+from modelworks.core.clock import iso
+from modelworks.core.digest import canonical_json, digest_bytes
+from modelworks.core.errors import Conflict, ExecutionError
+from modelworks.core.estimator import FittedModel
+from modelworks.core.schema import Schema
+from modelworks.core.task import Task
+from modelworks.core.verdict import Verdict
+from modelworks.packaging.card import write_card
+from modelworks.packaging.golden import golden_examples
+from modelworks.packaging.keys import SigningKey
+from modelworks.packaging.manifest import (
+    CARD,
+    EXAMPLES,
+    FILE_KINDS,
+    MANIFEST,
+    MLBOM,
+    MODEL,
+    PREDICT,
+    PROFILE,
+    REPORT,
+    SIGNATURE,
+    FileEntry,
+    Manifest,
+    parse_manifest,
+)
+from modelworks.packaging.mlbom import write_mlbom
+from modelworks.packaging.report import render_model_report
+
+
+def build(
+    folder: Path,
+    *,
+    model: FittedModel,
+    task: Task,
+    schema: Schema,
+    evaluation: Mapping[str, Any],
+    verdict: Verdict,
+    profile: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    examples: Sequence[Mapping[str, Any]],
+    key: SigningKey,
+    created: float,
+    licences: Mapping[str, str] | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write the package of a judged model to ``folder``, signed; equal arguments give equal bytes.
+
+    Args:
+        folder: Where the package appears; must not exist. Files are written beside it and renamed.
+        model: The fitted model.
+        task: Its task.
+        schema: Schema of the table; the columns the graph reads are kept for row-wise use.
+        evaluation: ``evaluation.evaluate(...)``; its ``measures`` become the manifest's metrics.
+        verdict: How the gate came out.
+        profile: ``data.profile(...)`` and the drift thresholds of the monitor.
+        lineage: ``dataset`` ``{digest, name?, rows?, licence?}``, ``recipe`` ``{name, version?, ...}``, and any
+            other digests (steps, splits, parents) worth keeping.
+        measured: ``{"latency_ms": {"p50", "p99"}, ...}``; ``size_bytes`` is added.
+        cost: Ledger figures of this model.
+        examples: Raw rows for the golden examples (column -> JSON value), best from the training part; rows
+            with missing and unseen values are added.
+        key: Who signs.
+        created: Seconds since the epoch.
+        licences: SPDX identifiers by part: ``model``, ``data``.
+        report: Further sections of ``render_model_report`` (``guard``, ``commands``, ...).
+
+    Raises:
+        Conflict: ``folder`` exists.
+        ExecutionError: The graph answers its own golden examples with numbers that are not finite.
+        DataError: An example does not fit the signature.
+    """
+    if folder.exists():
+        raise Conflict(f"There is something at {folder.name} already.", where=str(folder))
+    examples_json = golden_examples(GraphSession(model.onnx), model.signature, examples)
+    head = _head(
+        model=model, task=task, schema=schema, evaluation=evaluation, verdict=verdict, lineage=lineage,
+        measured=measured, cost=cost, created=created, licences=licences or {},
+    )  # fmt: skip
+    more = dict(report or {})
+    page = {
+        "title": task.name, "created": head["created"], "task": head["task"], "verdict": head["verdict"],
+        "evaluation": evaluation, "fit": model.diagnostics, "profile": profile, "measured": head["measured"],
+        "cost": cost, "lineage": lineage, "signature": head["signature"], "columns": head["columns"], **more,
+    }  # fmt: skip
+    files = {
+        MODEL: model.onnx,
+        EXAMPLES: _json(examples_json),
+        PROFILE: _json(profile),
+        CARD: write_card(head, evaluation, more.get("guard") or []).encode(),
+        REPORT: render_model_report(page).encode(),
+        PREDICT: (resources.files("modelworks.packaging") / PREDICT).read_bytes(),
+    }
+    files[MLBOM] = _json(write_mlbom(head, {name: _entry(data) for name, data in files.items()}))
+    manifest_bytes = _json({**head, "files": {name: _entry(data) for name, data in files.items()}})
+    files[MANIFEST] = manifest_bytes
+    files[SIGNATURE] = key.sign(manifest_bytes)
+    for name, data in files.items():
+        if len(data) > FILE_KINDS[name]:
+            raise ExecutionError(
+                f"{name} would have {len(data):,} bytes; a package allows {FILE_KINDS[name]:,}.",
+                code="MW5002",
+            )
+    publish(folder, files)
+    return parse_manifest(manifest_bytes, digest_bytes(manifest_bytes))
+
+
+def publish(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write ``files`` to a folder that appears whole or not at all, durably.
+
+    Raises:
+        Conflict: ``folder`` exists.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}.{os.urandom(4).hex()}"
+    temporary.mkdir()
+    try:
+        for name, data in files.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+            )
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(descriptor)
+        _sync_folder(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            raise Conflict(f"There is something at {folder.name} already.", where=str(folder)) from error
+        _sync_folder(folder.parent)
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def _head(
+    *,
+    model: FittedModel,
+    task: Task,
+    schema: Schema,
+    evaluation: Mapping[str, Any],
+    verdict: Verdict,
+    lineage: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    created: float,
+    licences: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the manifest's data without ``files``."""
+    dataset = dict(lineage["dataset"])
+    empty = Manifest(
+        name=task.name,
+        created=iso(created),
+        task=asdict(task),
+        signature=model.signature,
+        columns=tuple(schema[name].to_json() for name in model.signature.columns),
+        dataset=dataset,
+        recipe={**lineage.get("recipe", {}), **_chosen(model)},
+        code={"name": "modelworks", "version": modelworks.__version__},
+        metrics=tuple(evaluation.get("measures", ())),
+        verdict=verdict.to_json(),
+        lineage=dict(lineage),
+        licences={"code": "Apache-2.0", "data": str(dataset.get("licence") or "not stated"), **licences},
+        measured={**measured, "size_bytes": len(model.onnx)},
+        cost=dict(cost),
+        files={},
+    )
+    data = empty.to_json()
+    del data["files"]
+    return data
+
+
+def _chosen(model: FittedModel) -> dict[str, Any]:
+    return {
+        name: model.diagnostics[name]
+        for name in ("chosen", "threshold", "folds")
+        if name in model.diagnostics
+    }
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    entry = FileEntry(sha256=digest_bytes(data), size=len(data))
+    return asdict(entry)
+
+
+def _json(value: Any) -> bytes:
+    return canonical_json(value) + b"\n"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,70 @@
+"""A Triton model repository: ``<model>/config.pbtxt`` and ``<model>/1/model.onnx``.
+
+Format: Triton's ``ModelConfig`` protobuf text and the documentation of its ONNX Runtime backend.
+"""
+
+from __future__ import annotations
+
+import json
+
+from modelworks.core.signature import Tensor
+from modelworks.packaging.manifest import MANIFEST
+from modelworks.packaging.package import Package
+
+DATATYPES = {
+    "FP32": "TYPE_FP32", "FP64": "TYPE_FP64", "INT64": "TYPE_INT64", "INT32": "TYPE_INT32", "BYTES": "TYPE_STRING",
+    "BOOL": "TYPE_BOOL", "UINT8": "TYPE_UINT8",
+}  # fmt: skip
+MAX_BATCH = 1024
+
+
+def triton_files(package: Package) -> dict[str, bytes]:
+    """Return path -> bytes of a model repository that holds this one model."""
+    name = package.manifest.name
+    files = {
+        f"{name}/config.pbtxt": _config(package).encode(),
+        f"{name}/1/model.onnx": package.onnx,
+        f"{name}/{MANIFEST}": package.files[MANIFEST],
+    }
+    if package.signature.classes:
+        lines = "".join(" ".join(label.split()) + "\n" for label in package.signature.classes)
+        files[f"{name}/labels.txt"] = lines.encode()
+    return files
+
+
+def _config(package: Package) -> str:
+    signature = package.signature
+    lines = [
+        f"name: {_text(package.manifest.name)}",
+        'platform: "onnxruntime_onnx"',
+        f"max_batch_size: {MAX_BATCH}",
+        *(_tensor("input", tensor, "") for tensor in signature.inputs),
+        *(_tensor("output", tensor, _labels(package, tensor)) for tensor in signature.outputs),
+        "dynamic_batching { max_queue_delay_microseconds: 500 }",
+        "instance_group [ { count: 1, kind: KIND_CPU } ]",
+        'parameters { key: "intra_op_thread_count", value: { string_value: "1" } }',
+        f'parameters {{ key: "modelworks_package", value: {{ string_value: "{package.digest}" }} }}',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tensor(what: str, tensor: Tensor, more: str) -> str:
+    """Return one entry; axis 0 is Triton's batch axis, a tensor without another axis is reshaped to one value."""
+    axes = tensor.shape[1:]
+    shape = "dims: [ 1 ], reshape: { shape: [ ] }" if not axes else f"dims: [ {', '.join(map(str, axes))} ]"
+    return (
+        f"{what} [ {{ name: {_text(tensor.name)}, data_type: {DATATYPES[tensor.datatype]}, {shape}{more} }} ]"
+    )
+
+
+def _labels(package: Package, tensor: Tensor) -> str:
+    return (
+        ', label_filename: "labels.txt"'
+        if tensor.name == "probabilities" and package.signature.classes
+        else ""
+    )
+
+
+def _text(value: str) -> str:
+    """Quote for the protobuf text format; JSON's ASCII escapes are read there as well."""
+    return json.dumps(value)

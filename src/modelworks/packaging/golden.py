@@ -1,0 +1,90 @@
+"""Golden examples: a few raw rows and what the shipped graph answers to them, replayed at every load."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelworks.compute.feeds import pack_rows
+from modelworks.compute.runtime import GraphSession
+from modelworks.core.errors import ExecutionError
+from modelworks.core.signature import Signature, Tensor
+
+UNSEEN = "\u2047 never seen in training \u2047"
+TOLERANCE = {"absolute": 1e-5, "relative": 1e-4}
+"""How far numbers may differ on another machine: FP32 sums in another order, other vector instructions."""
+
+_UNUSUAL = {"FP32": 1e6, "BYTES": UNSEEN, "INT64": 253402300799000000}
+
+
+def golden_rows(
+    signature: Signature, rows: Sequence[Mapping[str, Any]], limit: int = 12
+) -> list[dict[str, Any]]:
+    """Return up to ``limit`` of ``rows`` and three made-up ones: all missing, all unseen, half missing.
+
+    Only columns the graph reads are kept; NaN becomes missing.
+    """
+    names = set(signature.columns)
+    kept = [{key: _plain(value) for key, value in row.items() if key in names} for row in rows[:limit]]
+    unseen = {name: _UNUSUAL[tensor.datatype] for tensor in signature.inputs for name in tensor.columns}
+    first = kept[0] if kept else unseen
+    half = {name: first.get(name) if index % 2 else None for index, name in enumerate(signature.columns)}
+    return [*kept, dict.fromkeys(signature.columns), unseen, half]
+
+
+def golden_examples(
+    session: GraphSession, signature: Signature, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Answer ``rows`` with the shipped graph; returns ``{rows, expected, tolerance}`` as plain JSON data.
+
+    Raises:
+        ExecutionError: The graph answers something that is not finite.
+    """
+    golden = golden_rows(signature, rows)
+    answers = session.run(pack_rows(signature, golden), [tensor.name for tensor in signature.outputs])
+    expected = {tensor.name: encode_output(answers[tensor.name], tensor) for tensor in signature.outputs}
+    return {"rows": golden, "expected": expected, "tolerance": dict(TOLERANCE)}
+
+
+def encode_output(answer: npt.NDArray[Any], tensor: Tensor) -> list[Any]:
+    """Return an output array as nested lists of JSON values.
+
+    Raises:
+        ExecutionError: A number is not finite.
+    """
+    if answer.dtype.kind == "f" and not np.isfinite(answer).all():
+        row = int(np.argwhere(~np.isfinite(answer))[0][0])
+        raise ExecutionError(
+            f"The graph answers '{tensor.name}' with a number that is not finite for golden row {row}.",
+            code="MW5001",
+            hint="mw produce again with another --seed, and report this",
+        )
+    return list(answer.tolist())
+
+
+def differences(expected: Any, found: Any, tolerance: Mapping[str, float]) -> int:
+    """Count values of nested lists that differ: texts and booleans exactly, numbers within ``tolerance``."""
+    if isinstance(expected, list):
+        if not isinstance(found, list) or len(found) != len(expected):
+            return 1
+        return sum(differences(one, other, tolerance) for one, other in zip(expected, found, strict=True))
+    if isinstance(expected, float) and isinstance(found, (float, int)) and not isinstance(found, bool):
+        close = math.isclose(
+            expected, found, rel_tol=float(tolerance["relative"]), abs_tol=float(tolerance["absolute"])
+        )
+        return 0 if close else 1
+    return 0 if type(expected) is type(found) and expected == found else 1
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return value

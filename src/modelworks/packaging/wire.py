@@ -1,0 +1,201 @@
+"""A strict reader of the protobuf wire format: known fields only, no groups, nothing twice, no recursion.
+
+It reads bytes into plain lists and arrays without any native parser, so a hostile file can only be refused.
+Format: https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+VARINT: Final = 0
+FIXED64: Final = 1
+BYTES: Final = 2
+FIXED32: Final = 5
+_RUN_BYTES = 2**16
+_RUN_WORTH = 16
+
+
+class WireError(ValueError):
+    """The bytes are not a message of the expected shape."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a message.
+
+    Attributes:
+        name: Key in the result.
+        wire: Wire type of one value.
+        many: Whether it may occur more than once.
+    """
+
+    name: str
+    wire: Literal[0, 1, 2, 5]
+    many: bool = False
+
+
+def read_message(data: memoryview, fields: Mapping[int, Field]) -> dict[str, list[Any]]:
+    """Read one message; returns field name -> values in order.
+
+    Varints are returned unsigned (64 bits), fixed values as little-endian ``memoryview`` or array, bytes
+    as ``memoryview`` without a copy. Long runs of a repeated number come as one ``numpy`` array in the list.
+
+    Raises:
+        WireError: An unknown field, a wrong wire type, a repeated single field or a cut-off value.
+    """
+    found: dict[str, list[Any]] = {}
+    position, end = 0, len(data)
+    while position < end:
+        tag, after = _varint(data, position)
+        field = fields.get(tag >> 3)
+        if field is None:
+            raise WireError(f"field {tag >> 3} is not known here")
+        wire = tag & 7
+        values = found.setdefault(field.name, [])
+        if values and not field.many:
+            raise WireError(f"'{field.name}' occurs twice")
+        if wire == field.wire and field.many and wire in (VARINT, FIXED32) and len(values) > _RUN_WORTH:
+            run, position = _run(data, position, tag, wire)
+            values.append(run)
+            continue
+        position = _one(data, after, field, wire, values)
+    return found
+
+
+def numbers(
+    values: list[Any], kind: Literal["int64", "float32", "float64", "uint64", "int32"]
+) -> npt.NDArray[Any]:
+    """Join what ``read_message`` returned for a repeated number, packed or not, into one array."""
+    parts: list[npt.NDArray[Any]] = []
+    loose: list[int] = []
+    for value in values:
+        if isinstance(value, int):
+            loose.append(value)
+            continue
+        if loose:
+            parts.append(np.array(loose, np.uint64))
+            loose = []
+        if isinstance(value, memoryview):
+            value = _packed(value, kind)
+        parts.append(value)
+    if loose:
+        parts.append(np.array(loose, np.uint64))
+    if not parts:
+        return np.zeros(0, kind)
+    if kind == "int32":
+        return np.concatenate([part.astype(np.int64) for part in parts])
+    return np.concatenate([part.view(kind) for part in parts])
+
+
+def text(value: memoryview, limit: int = 65_536) -> str:
+    """Decode a text of at most ``limit`` bytes."""
+    if len(value) > limit:
+        raise WireError(f"a text of {len(value):,} bytes; {limit:,} are allowed")
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError:
+        raise WireError("a text is not UTF-8") from None
+
+
+def signed(value: int) -> int:
+    """Return the int64 that a varint stands for."""
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _one(data: memoryview, position: int, field: Field, wire: int, values: list[Any]) -> int:
+    if wire == BYTES and (field.wire == BYTES or field.many):
+        size, position = _varint(data, position)
+        if size > len(data) - position:
+            raise WireError(f"'{field.name}' is cut off")
+        values.append(data[position : position + size])
+        return position + size
+    if wire != field.wire:
+        raise WireError(f"'{field.name}' has wire type {wire}")
+    if wire == VARINT:
+        value, position = _varint(data, position)
+        values.append(value)
+        return position
+    size = 4 if wire == FIXED32 else 8
+    if size > len(data) - position:
+        raise WireError(f"'{field.name}' is cut off")
+    values.append(data[position : position + size])
+    return position + size
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    for offset in range(10):
+        if position + offset >= len(data):
+            break
+        byte = data[position + offset]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 2**64:
+                break
+            return value, position + offset + 1
+        shift += 7
+    raise WireError("a number is cut off or longer than 64 bits")
+
+
+def _run(data: memoryview, position: int, tag: int, wire: int) -> tuple[npt.NDArray[Any], int]:
+    """Read as many equal-tagged values as follow, at once."""
+    window = np.frombuffer(data[position : position + _RUN_BYTES], np.uint8)
+    if tag > 0x7F:
+        raise WireError("a repeated number has a long tag")
+    if wire == FIXED32:
+        rows = window[: len(window) // 5 * 5].reshape(-1, 5)
+        count = _leading(rows[:, 0] == tag)
+        if count == 0:
+            raise WireError("a repeated number is cut off")
+        return np.ascontiguousarray(rows[:count, 1:]).view("<u4").ravel(), position + 5 * count
+    ends = np.flatnonzero(window < 0x80)
+    pairs = len(ends) // 2
+    starts = np.concatenate([[-1], ends[:-1]]) + 1 if len(ends) else ends
+    tags, tag_ends = starts[0 : 2 * pairs : 2], ends[0 : 2 * pairs : 2]
+    count = _leading((tags == tag_ends) & (window[tags] == tag))
+    if count == 0:
+        raise WireError("a repeated number is cut off")
+    last = int(ends[2 * count - 1])
+    values = _varints(window, starts[1 : 2 * count : 2], ends[1 : 2 * count : 2])
+    return values, position + last + 1
+
+
+def _varints(
+    window: npt.NDArray[np.uint8], starts: npt.NDArray[Any], ends: npt.NDArray[Any]
+) -> npt.NDArray[np.uint64]:
+    lengths = ends - starts + 1
+    longest = int(lengths.max(initial=0))
+    if longest > 10:
+        raise WireError("a number is longer than 64 bits")
+    values = np.zeros(len(starts), np.uint64)
+    for index in range(longest):
+        inside = lengths > index
+        byte = window[starts[inside] + index].astype(np.uint64)
+        values[inside] |= (byte & np.uint64(0x7F)) << np.uint64(7 * index)
+    return values
+
+
+def _packed(value: memoryview, kind: str) -> npt.NDArray[Any]:
+    if kind in ("float32", "float64"):
+        size = 4 if kind == "float32" else 8
+        if len(value) % size:
+            raise WireError("packed numbers are cut off")
+        return np.frombuffer(value, "<u4" if size == 4 else "<u8")
+    window = np.frombuffer(value, np.uint8)
+    ends = np.flatnonzero(window < 0x80)
+    if len(window) and (len(ends) == 0 or ends[-1] != len(window) - 1):
+        raise WireError("packed numbers are cut off")
+    starts = np.concatenate([np.zeros(1, ends.dtype), ends[:-1] + 1]) if len(ends) else ends
+    return _varints(window, starts, ends)
+
+
+def _leading(mask: npt.NDArray[np.bool_]) -> int:
+    """Return how many values at the start are true."""
+    wrong = np.flatnonzero(~mask)
+    return int(wrong[0]) if len(wrong) else len(mask)

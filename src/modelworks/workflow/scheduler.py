@@ -437,9 +437,9 @@ class Scheduler:
         while self._running and time.monotonic() < deadline:
             self._settle(self._executor.wait(_POLL_S))
 
-    def _emit(self, kind: type[Event], **fields: Any) -> None:
+    def _emit(self, event: type[Event], /, **fields: Any) -> None:
         if self._events is not None:
-            self._events(kind(at=self._clock.wall(), run=self.run_id, **fields))
+            self._events(event(at=self._clock.wall(), run=self.run_id, **fields))
 
 
 def _output_digest(source: Output) -> str:

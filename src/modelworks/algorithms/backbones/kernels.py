@@ -7,9 +7,10 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.algorithms.backbones.graph import GraphWriter, tensor
+from modelworks.algorithms.graph import FLOAT, Graph
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError
+from modelworks.core.signature import Tensor
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,24 +81,24 @@ def _channel_weights(channels: int, rng: np.random.Generator) -> Floats:
     return weights
 
 
-def _normalised(graph: GraphWriter) -> str:
+def _normalised(graph: Graph) -> str:
     """Read missing values as the series' own mean."""
-    missing = graph.node("IsNaN", "series")
+    missing = graph.op("IsNaN", "series")
     zero = graph.constant(np.zeros((), np.float32))
-    present = graph.node("Where", missing, zero, "series")
-    count = graph.node(
+    present = graph.op("Where", missing, zero, "series")
+    count = graph.op(
         "ReduceSum",
-        graph.node("Cast", graph.node("Not", missing), to=1),
+        graph.op("Cast", graph.op("Not", missing), to=FLOAT),
         graph.constant(np.array([2], np.int64)),
     )
-    total = graph.node("ReduceSum", present, graph.constant(np.array([2], np.int64)))
-    mean = graph.node("Div", total, graph.node("Max", count, graph.constant(np.ones((), np.float32))))
-    return graph.node("Where", missing, mean, "series")
+    total = graph.op("ReduceSum", present, graph.constant(np.array([2], np.int64)))
+    mean = graph.op("Div", total, graph.op("Max", count, graph.constant(np.ones((), np.float32))))
+    return graph.op("Where", missing, mean, "series")
 
 
-def _convolution(graph: GraphWriter, source: str, weights: Floats, dilation: int) -> str:
+def _convolution(graph: Graph, source: str, weights: Floats, dilation: int) -> str:
     padding = (KERNEL_LENGTH - 1) * dilation // 2
-    return graph.node(
+    return graph.op(
         "Conv",
         source,
         graph.constant(weights),
@@ -112,13 +113,15 @@ def _run_convolutions(
 ) -> list[Floats]:
     """Return, per dilation, the convolution of a few training series ``[84, values]``."""
     sample = series[np.sort(rng.permutation(len(series))[:32])]
-    graph = GraphWriter("convolutions")
+    graph = Graph()
     source = _normalised(graph)
     outputs = []
     for index, (dilation, weights) in enumerate(zip(dilations, channels, strict=True)):
-        graph.node("Identity", _convolution(graph, source, weights, dilation), output=f"out{index}")
-        outputs.append(tensor(f"out{index}", "float", [None, len(KERNELS), None]))
-    session = GraphSession(graph.write([tensor("series", "float", [None, series.shape[1], None])], outputs))
+        graph.op("Identity", _convolution(graph, source, weights, dilation), out=f"out{index}")
+        outputs.append(Tensor(name=f"out{index}", datatype="FP32", shape=(-1, len(KERNELS), -1)))
+    session = GraphSession(
+        graph.to_bytes([Tensor(name="series", datatype="FP32", shape=(-1, series.shape[1], -1))], outputs)
+    )
     found = session.run({"series": sample})
     return [
         found[f"out{index}"].transpose(1, 0, 2).reshape(len(KERNELS), -1) for index in range(len(dilations))
@@ -128,23 +131,24 @@ def _run_convolutions(
 def _encoder(
     channels: int, length: int, dilations: list[int], weights: list[Floats], biases: list[Floats]
 ) -> bytes:
-    graph = GraphWriter("series_kernels")
+    graph = Graph()
     source = _normalised(graph)
     parts = []
     for dilation, kernel_weights, levels in zip(dilations, weights, biases, strict=True):
         convolved = _convolution(graph, source, kernel_weights, dilation)
         for bias in levels:
-            above = graph.node("Greater", convolved, graph.constant(bias[None, :, None]))
+            above = graph.op("Greater", convolved, graph.constant(bias[None, :, None]))
             parts.append(
-                graph.node(
+                graph.op(
                     "ReduceMean",
-                    graph.node("Cast", above, to=1),
+                    graph.op("Cast", above, to=FLOAT),
                     graph.constant(np.array([2], np.int64)),
                     keepdims=0,
                 )
             )
-    graph.node("Concat", *parts, axis=1, output="embedding")
+    graph.op("Concat", *parts, axis=1, out="embedding")
     width = len(KERNELS) * len(parts)
-    return graph.write(
-        [tensor("series", "float", [None, channels, length])], [tensor("embedding", "float", [None, width])]
+    return graph.to_bytes(
+        [Tensor(name="series", datatype="FP32", shape=(-1, channels, length))],
+        [Tensor(name="embedding", datatype="FP32", shape=(-1, width))],
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.algorithms.backbones.graph import GraphWriter, tensor
+from modelworks.algorithms.graph import FLOAT, Graph
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError
+from modelworks.core.signature import Tensor
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -64,62 +65,61 @@ class PatchEncoder:
         return self._graph(filters, projection, -mean @ projection)
 
     def _resized(self, images: list[Pixels]) -> Floats:
-        graph = GraphWriter("resize")
-        graph.node("Identity", self._standardised(graph), output="embedding")
-        session = graph.write(
-            [tensor("pixels", "uint8", [None, None, None, 3])],
-            [tensor("embedding", "float", [None, 3, None, None])],
+        graph = Graph()
+        graph.op("Identity", self._standardised(graph), out="embedding")
+        session = graph.to_bytes(
+            [Tensor(name="pixels", datatype="UINT8", shape=(-1, -1, -1, 3))],
+            [Tensor(name="embedding", datatype="FP32", shape=(-1, 3, -1, -1))],
         )
         return embed_images(session, images)
 
-    def _standardised(self, graph: GraphWriter) -> str:
+    def _standardised(self, graph: Graph) -> str:
         """Resize with anti-aliasing to [rows, 3, side, side], values in [-1, 1]."""
-        floats = graph.node("Transpose", graph.node("Cast", "pixels", to=1), perm=[0, 3, 1, 2])
-        batch = graph.node("Slice", graph.node("Shape", "pixels"), *_ints(graph, [0], [1]))
-        sizes = graph.node(
+        floats = graph.op("Transpose", graph.op("Cast", "pixels", to=FLOAT), perm=[0, 3, 1, 2])
+        batch = graph.op("Slice", graph.op("Shape", "pixels"), *_ints(graph, [0], [1]))
+        sizes = graph.op(
             "Concat", batch, graph.constant(np.array([3, self.side, self.side], np.int64)), axis=0
         )
-        resized = graph.node("Resize", floats, "", "", sizes, mode="linear", antialias=1)
-        scaled = graph.node("Mul", resized, graph.constant(np.full((), 1 / 127.5, np.float32)))
-        return graph.node("Sub", scaled, graph.constant(np.ones((), np.float32)))
+        resized = graph.op("Resize", floats, "", "", sizes, mode="linear", antialias=1)
+        scaled = graph.op("Mul", resized, graph.constant(np.full((), 1 / 127.5, np.float32)))
+        return graph.op("Sub", scaled, graph.constant(np.ones((), np.float32)))
 
     def _graph(self, filters: Floats, projection: Floats | None, bias: Floats | None) -> bytes:
-        graph = GraphWriter("image_patches")
+        graph = Graph()
         pixels = self._standardised(graph)
         kernel = filters.reshape(len(filters), 3, self.patch, self.patch)
-        response = graph.node("Conv", pixels, graph.constant(kernel))
-        response = graph.node("Div", response, self._contrast(graph, pixels))
+        response = graph.op("Conv", pixels, graph.constant(kernel))
+        response = graph.op("Div", response, self._contrast(graph, pixels))
         threshold = graph.constant(np.full((), _THRESHOLD, np.float32))
         parts = []
-        for sign in (response, graph.node("Neg", response)):
-            active = graph.node("Relu", graph.node("Sub", sign, threshold))
-            parts.append(graph.node("Flatten", self._pool(graph, active), axis=1))
-        pooled = graph.node("Sqrt", graph.node("Concat", *parts, axis=1))
+        for sign in (response, graph.op("Neg", response)):
+            active = graph.op("Relu", graph.op("Sub", sign, threshold))
+            parts.append(graph.op("Flatten", self._pool(graph, active), axis=1))
+        pooled = graph.op("Sqrt", graph.op("Concat", *parts, axis=1))
         if projection is None or bias is None:
-            graph.node("Identity", pooled, output="embedding")
+            graph.op("Identity", pooled, out="embedding")
             width = 2 * len(filters) * self.pools**2
         else:
-            graph.node("Gemm", pooled, graph.constant(projection), graph.constant(bias), output="embedding")
+            graph.op("Gemm", pooled, graph.constant(projection), graph.constant(bias), out="embedding")
             width = projection.shape[1]
-        return graph.write(
-            [tensor("pixels", "uint8", [None, None, None, 3])], [tensor("embedding", "float", [None, width])]
+        return graph.to_bytes(
+            [Tensor(name="pixels", datatype="UINT8", shape=(-1, -1, -1, 3))],
+            [Tensor(name="embedding", datatype="FP32", shape=(-1, width))],
         )
 
-    def _contrast(self, graph: GraphWriter, pixels: str) -> str:
+    def _contrast(self, graph: Graph, pixels: str) -> str:
         """Standard deviation of every patch, with the same floor that the dictionary was learned with."""
         ones = np.full((1, 3, self.patch, self.patch), 1 / (3 * self.patch**2), np.float32)
-        mean = graph.node("Conv", pixels, graph.constant(ones))
-        square = graph.node("Conv", graph.node("Mul", pixels, pixels), graph.constant(ones))
-        variance = graph.node("Sub", square, graph.node("Mul", mean, mean))
-        floored = graph.node(
-            "Add", graph.node("Relu", variance), graph.constant(np.full((), _FLOOR, np.float32))
-        )
-        return graph.node("Sqrt", floored)
+        mean = graph.op("Conv", pixels, graph.constant(ones))
+        square = graph.op("Conv", graph.op("Mul", pixels, pixels), graph.constant(ones))
+        variance = graph.op("Sub", square, graph.op("Mul", mean, mean))
+        floored = graph.op("Add", graph.op("Relu", variance), graph.constant(np.full((), _FLOOR, np.float32)))
+        return graph.op("Sqrt", floored)
 
-    def _pool(self, graph: GraphWriter, response: str) -> str:
+    def _pool(self, graph: Graph, response: str) -> str:
         size = self.side - self.patch + 1
         field = -(-size // self.pools)
-        return graph.node(
+        return graph.op(
             "AveragePool", response, kernel_shape=[field, field], strides=[field, field], ceil_mode=1
         )
 
@@ -128,7 +128,7 @@ _FLOOR = 0.002
 _THRESHOLD = 0.25
 
 
-def _ints(graph: GraphWriter, *values: list[int]) -> list[str]:
+def _ints(graph: Graph, *values: list[int]) -> list[str]:
     return [graph.constant(np.array(value, np.int64)) for value in values]
 
 

@@ -45,7 +45,7 @@ class Graph:
         from onnx import helper
 
         name = f"c{len(self._constants)}"
-        encoded = [value.encode() for value in values]
+        encoded: Any = [value.encode() for value in values]
         self._constants.append(helper.make_tensor(name, STRING, list(shape), encoded))
         return name
 
@@ -118,5 +118,7 @@ class Graph:
 def _value(tensor: Tensor) -> Any:
     from onnx import helper
 
-    shape = [(f"free{index}" if index else "rows") if axis < 0 else axis for index, axis in enumerate(tensor.shape)]
+    shape = [
+        (f"free{index}" if index else "rows") if axis < 0 else axis for index, axis in enumerate(tensor.shape)
+    ]
     return helper.make_tensor_value_info(tensor.name, _DATATYPES[tensor.datatype], shape)

@@ -1,0 +1,1 @@
+"""Algorithms for tables: encoding inside the graph, members, the recipe that races and pools them."""

@@ -1,1 +1,21 @@
+"""Judgement: measures with intervals, paired comparisons, importance and the verdict. Arrays in, plain JSON out."""
 
+from modelworks.evaluation.comparison import compare
+from modelworks.evaluation.evaluate import evaluate
+from modelworks.evaluation.explanation import explain
+from modelworks.evaluation.importance import importance
+from modelworks.evaluation.judge import failed_verdict, judge
+from modelworks.evaluation.metrics import METRICS, Metric, default_metric, find_metric
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "compare",
+    "default_metric",
+    "evaluate",
+    "explain",
+    "failed_verdict",
+    "find_metric",
+    "importance",
+    "judge",
+]

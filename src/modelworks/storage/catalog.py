@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 from modelworks.core.clock import Clock, SystemClock
 from modelworks.storage.database import Database
@@ -43,6 +45,13 @@ class Catalog:
         self.memory = Memory(self.database, time)
         self.looks = TestLooks(self.database, time)
 
+    def live_digests(self) -> set[str]:
+        """Return every digest that a published result, a package or a name mentions, for ``sweep``."""
+        live = self.ledger.live_digests() | {package.digest for package in self.packages.find()}
+        for value in self.names.values():
+            live |= _digests_in(value)
+        return live
+
     def close(self) -> None:
         """Close all connections."""
         self.database.close()
@@ -52,3 +61,13 @@ class Catalog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _digests_in(value: Any) -> set[str]:
+    if isinstance(value, str):
+        return {value} if re.fullmatch(r"[0-9a-f]{64}", value) else set()
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return {digest for item in value for digest in _digests_in(item)}
+    return set()

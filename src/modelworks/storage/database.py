@@ -89,8 +89,9 @@ class Database:
         if not rows:
             return 0
         dialect = sqlite if self.is_sqlite else postgresql
-        statement = dialect.insert(table).on_conflict_do_nothing()
-        return sum(connection.execute(statement, row).rowcount for row in rows)
+        # RETURNING and not the row count, which PostgreSQL's driver does not give for such a statement.
+        statement = dialect.insert(table).on_conflict_do_nothing().returning(table.primary_key.columns[0])
+        return sum(connection.execute(statement, row).first() is not None for row in rows)
 
     def close(self) -> None:
         """Close all connections."""

@@ -118,6 +118,11 @@ class Names:
         with self._database.read() as connection:
             return [_name(row) for row in connection.execute(query)]
 
+    def values(self) -> list[Any]:
+        """Return the values of all versions of all names."""
+        with self._database.read() as connection:
+            return [row.value for row in connection.execute(select(NAMES.c.value))]
+
     def history(self, space: str, name: str) -> list[NameVersion]:
         """Return all versions of a name, oldest first."""
         query = select(NAMES).where(NAMES.c.space == space, NAMES.c.name == name).order_by(NAMES.c.version)

@@ -49,6 +49,12 @@ class Store:
         root: Folder; made if absent.
         disk: The file system; tests pass their own.
 
+    Attributes:
+        root: The folder.
+        disk: The file system.
+        trees: Folder of the trees' folders.
+        unfinished: Folder of unfinished work.
+
     Raises:
         DiskFull, StorageError: From every method that writes.
     """
@@ -57,14 +63,14 @@ class Store:
         self.root = Path(root)
         self.disk = disk or Disk()
         self._blobs = self.root / "blobs"
-        self._trees = self.root / "trees"
-        self._staging = self.root / "staging"
+        self.trees = self.root / "trees"
+        self.unfinished = self.root / "staging"
         self._owner = str(Owner.current())
         self._shards: set[Path] = set()
-        if not self._staging.is_dir():
+        if not self.unfinished.is_dir():
             with translated(self.root, "mkdir"):
                 self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self._blobs, self._trees, self.root / "names", self._staging):
+            for folder in (self._blobs, self.trees, self.root / "names", self.unfinished):
                 self.disk.make_dir(folder)
             self.disk.fsync_dir(self.root)
 
@@ -72,7 +78,7 @@ class Store:
         """Keep ``data``; returns its digest."""
         digest = digest_bytes(data)
         if not self._kept(digest, len(data)):
-            temporary = self._temporary()
+            temporary = self.temporary("blob")
             self.disk.write(temporary, [data])
             self._adopt(temporary, digest)
             self.disk.fsync_dir(self._blob(digest).parent)
@@ -162,19 +168,9 @@ class Store:
         """
         return {name: self.path(entry.digest) for name, entry in self.listing(digest).items()}
 
-    def whole(self, digest: str) -> bool:
-        """Say whether a tree and all its files are there, by name and size."""
-        if not self.has(digest):
-            return False
-        for entry in self.listing(digest).values():
-            path = self._blob(entry.digest)
-            if not path.exists() or path.stat().st_size != entry.size:
-                return False
-        return True
-
     def tree_folder(self, digest: str) -> Path:
         """Return a read-only folder with a tree's files under their names; made once, kept until the sweep."""
-        folder = self._trees / digest
+        folder = self.trees / digest
         if not folder.is_dir():
             building = self.staging("tree")
             self.checkout_tree(digest, building / "tree")
@@ -229,14 +225,18 @@ class Store:
 
     def staging(self, name: str) -> Path:
         """Return a new empty folder of this process on the store's file system, for files to be taken with ``move``."""
-        folder = self._staging / f"{self._owner}.{next(_COUNTER)}.{name}"
+        folder = self.unfinished / f"{self._owner}.{next(_COUNTER)}.{name}"
         with translated(folder, "mkdir"):
             folder.mkdir()
         return folder
 
+    def temporary(self, kind: str) -> Path:
+        """Return an unused name of this process on the store's file system."""
+        return self.unfinished / f"{self._owner}.{next(_COUNTER)}.{kind}"
+
     def staged(self, name: str) -> list[Path]:
         """Return the staging folders of any process that were made for ``name``."""
-        return sorted(self._staging.glob(f"*.{name}"))
+        return sorted(self.unfinished.glob(f"*.{name}"))
 
     def expand(self, digests: Iterable[str]) -> set[str]:
         """Return ``digests`` with the files of those that are trees."""
@@ -260,7 +260,7 @@ class Store:
                 return digest, size, False
             self._adopt(path, digest)
             return digest, size, True
-        temporary = self._temporary()
+        temporary = self.temporary("blob")
         hasher = hashlib.sha256()
         size = self.disk.write(temporary, _hashed_blocks(path, hasher))
         digest = hasher.hexdigest()
@@ -298,9 +298,6 @@ class Store:
         if not _DIGEST.fullmatch(digest):
             raise UsageError(f"'{digest[:80]}' is not a SHA-256 digest.", code="MW1381")
         return self._blobs / digest[:2] / digest
-
-    def _temporary(self) -> Path:
-        return self._staging / f"{self._owner}.{next(_COUNTER)}.blob"
 
     def _damaged(self, digest: str) -> TrustError:
         return TrustError(

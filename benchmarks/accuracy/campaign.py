@@ -65,6 +65,7 @@ def main() -> int:
     parser.add_argument("--methods", required=True)
     parser.add_argument("--folds", default="0")
     parser.add_argument("--tables", default="", help="comma separated; default all, smallest first")
+    parser.add_argument("--again", action="store_true", help="run also what the results already hold")
     parser.add_argument("--most-rows", type=int, default=10**9)
     parser.add_argument("--least-rows", type=int, default=0)
     parser.add_argument("--wall", type=float, default=1800.0, help="seconds of wall time one job may take")
@@ -78,7 +79,7 @@ def main() -> int:
     for method in options.methods.split(","):
         for fold in map(int, options.folds.split(",")):
             for table in tables:
-                if (table, fold) in done(method):
+                if not options.again and (table, fold) in done(method):
                     continue
                 if time.time() > options.stop_at:
                     return 0

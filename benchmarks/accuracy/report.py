@@ -19,7 +19,7 @@ from benchmarks.accuracy.results import Results, load, lock, methods, ordered
 from benchmarks.accuracy.suite import HELD_OUT
 
 PRODUCT = "modelworks"
-ORDER = ("linear", "hgb", "lgbm_es", "catboost", "flaml@60", "ag_medium@240", "ag_good@200", "ag_best@600")
+ORDER = ("linear", "hgb", "lgbm_es", "catboost", "flaml@60", "ag_medium@240", "ag_good@200", "ag_best@300")
 PAIRS = (
     (PRODUCT, None),
     ("lgbm_es", "ag_medium@240"),

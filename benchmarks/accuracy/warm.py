@@ -31,7 +31,6 @@ def run_tasks(tasks: list[tuple[str, int]]) -> list[dict[str, Any]]:
     from benchmarks.accuracy.measures import load_fold, loss_of
     from benchmarks.accuracy.methods.product import Modelworks
     from benchmarks.accuracy.results import Result, load, methods
-
     from modelworks.core.errors import ModelworksError
 
     peers = {name: load(name) for name in PEERS if name in methods()}

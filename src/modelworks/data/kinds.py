@@ -2,49 +2,232 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelworks.core.schema import Column, ColumnKind, Schema
+from modelworks.data.lexicons import natural_order
+from modelworks.data.typed import codes_and_levels, number_array
+
+MAX_LEVELS = 1000
+EXACT_ROWS = 100_000
+SMALL_CATEGORY = 10
+_TRUTH_WORDS = (
+    ("no", "yes"), ("n", "y"), ("false", "true"), ("f", "t"), ("off", "on"), ("0", "1"), ("nein", "ja"),
+    ("non", "oui"), ("no", "si"), ("否", "是"), ("absent", "present"), ("negative", "positive"),
+)  # fmt: skip
+_ID_NAME = re.compile(
+    r"(?:^|[\s_.-])(id|ids|uuid|guid|key|no|nr|num|number|index|serial|idx|rowid|row)$|[a-z](ID|Id|Key)$|^id[\s_.-]",
+    re.IGNORECASE,
+)
+_CAMEL_ID = re.compile(r"[a-z](ID|Id|Key|No|Nr)$|^ID$")
+_CODE_NAME = re.compile(
+    r"(?:^|[\s_.-])(zip|zipcode|postal|postcode|plz|fips|naics|sic|code|cd|type|category|cat|class|group|region|dept)"
+    r"(?:[\s_.-]|$)",
+    re.IGNORECASE,
+)
+_PERSON_NAME = re.compile(r"(?:^|[\s_.-])(name|names|surname|title)$", re.IGNORECASE)
 
 
-def infer_schema(table: pa.Table) -> Schema:
-    """Return the kind of every column of a typed table."""
-    return Schema(
-        columns=tuple(_infer(name, table.column(name)) for name in table.column_names), rows=table.num_rows
+def infer_schema(table: pa.Table, notes: dict[str, str] | None = None) -> Schema:
+    """Return the kind of every column of a typed table.
+
+    Args:
+        table: Typed columns.
+        notes: Column name -> what was noticed while reading its cells; put behind the reason.
+    """
+    notes = notes or {}
+    columns = []
+    for name in table.column_names:
+        column = infer_column(name, table.column(name))
+        if note := notes.get(name):
+            reason = f"{column.reason}; {note}"
+            column = Column(**{**column.__dict__, "reason": reason})
+        columns.append(column)
+    return Schema(columns=tuple(columns), rows=table.num_rows)
+
+
+def infer_column(name: str, cells: pa.ChunkedArray) -> Column:
+    """Decide the kind of one typed column."""
+    kind = cells.type
+    missing = cells.null_count
+    present = len(cells) - missing
+    if present == 0:
+        return Column(name=name, kind=ColumnKind.CONSTANT, missing=missing, reason="every cell is missing")
+    if pa.types.is_timestamp(kind):
+        return _moment_column(name, cells, missing)
+    if pa.types.is_boolean(kind):
+        return _truth_column(name, cells, missing)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _number_column(name, cells, missing)
+    return _text_column(name, cells, missing)
+
+
+def _one_value(name: str, missing: int, present: int, level: str) -> Column:
+    if missing and min(missing, present) >= max(2, 0.005 * (missing + present)):
+        return Column(
+            name=name, kind=ColumnKind.CATEGORY, levels=(level,), missing=missing, distinct=1,
+            reason="one value or missing, so whether it is filled may tell something",
+        )  # fmt: skip
+    return Column(
+        name=name,
+        kind=ColumnKind.CONSTANT,
+        levels=(level,),
+        missing=missing,
+        distinct=1,
+        reason="one value only",
     )
 
 
-def _infer(name: str, column: pa.ChunkedArray) -> Column:
-    missing = column.null_count
-    present = len(column) - missing
-    distinct = pc.count_distinct(
-        column if not pa.types.is_dictionary(column.type) else column.cast(pa.string())
-    ).as_py()
-    kind, reason = _kind(column, present, distinct)
-    levels = None
-    if kind in (ColumnKind.BOOLEAN, ColumnKind.CATEGORY, ColumnKind.INTEGER_CATEGORY) and distinct <= 1000:
-        from modelworks.data.target import order_classes
-        from modelworks.data.typed import codes_and_levels
-
-        blank = Column(name=name, kind=kind)
-        levels = tuple(order_classes(blank, codes_and_levels(column)[1]))
-    return Column(name=name, kind=kind, levels=levels, missing=missing, distinct=distinct, reason=reason)
+def _moment_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
+    values = pc.cast(cells.drop_null(), pa.int64()).to_numpy()
+    distinct = count_distinct(values)
+    if distinct == 1:
+        return _one_value(name, missing, len(values), str(cells.drop_null()[0].as_py()))
+    first, last = (np.datetime64(int(edge), "us") for edge in (values.min(), values.max()))
+    return Column(
+        name=name, kind=ColumnKind.DATETIME, missing=missing, distinct=distinct,
+        reason=f"date-times from {str(first)[:10]} to {str(last)[:10]}",
+    )  # fmt: skip
 
 
-def _kind(column: pa.ChunkedArray, present: int, distinct: int) -> tuple[ColumnKind, str]:
-    if distinct <= 1:
-        return ColumnKind.CONSTANT, "one value" if distinct else "no value"
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return ColumnKind.DATETIME, "date-times"
-    if distinct == 2:
-        return ColumnKind.BOOLEAN, "two values"
-    if pa.types.is_integer(column.type):
-        if distinct <= 10:
-            return ColumnKind.INTEGER_CATEGORY, f"{distinct} whole numbers"
-        return ColumnKind.NUMBER, "whole numbers"
-    if pa.types.is_floating(column.type):
-        return ColumnKind.NUMBER, "numbers"
-    if distinct == present and present > 20:
-        return ColumnKind.IDENTIFIER, "every value occurs once"
-    return ColumnKind.CATEGORY, f"{distinct} texts"
+def _truth_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
+    distinct = pc.count_distinct(cells.drop_null()).as_py()
+    if distinct == 1:
+        level = "true" if cells.drop_null()[0].as_py() else "false"
+        return _one_value(name, missing, len(cells) - missing, level)
+    return Column(
+        name=name, kind=ColumnKind.BOOLEAN, levels=("false", "true"), missing=missing, distinct=distinct,
+        reason="true or false",
+    )  # fmt: skip
+
+
+def count_distinct(values: npt.NDArray[Any]) -> int:
+    """Count distinct numbers; above 100,000 rows from an even sample unless nearly all differ there."""
+    if len(values) > EXACT_ROWS:
+        sample = np.sort(values[:: len(values) // EXACT_ROWS])
+        found = int(np.count_nonzero(np.diff(sample))) + 1
+        if found < 0.5 * len(sample):
+            return found
+    ordered = np.sort(values)
+    return int(np.count_nonzero(np.diff(ordered))) + 1
+
+
+def _number_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
+    values = number_array(cells)
+    values = values[np.isfinite(values)] if missing else values
+    distinct = count_distinct(values)
+    whole = bool(pa.types.is_integer(cells.type) or not np.any(values != np.floor(values)))
+    common: dict[str, Any] = {"name": name, "missing": missing, "distinct": distinct}
+    if distinct == 1:
+        return _one_value(name, missing, len(values), number_text(values[0]))
+    if not whole:
+        return Column(**common, kind=ColumnKind.NUMBER, reason=_range("numbers", values))
+    low, high = float(values.min()), float(values.max())
+    if distinct == 2 and (low, high) == (0, 1):
+        return Column(**common, kind=ColumnKind.BOOLEAN, levels=("0", "1"), reason="0 or 1")
+    if _names_rows(name, values, distinct, low, high, missing):
+        reason = "whole numbers that name rows: every one occurs once"
+        return Column(**common, kind=ColumnKind.IDENTIFIER, reason=reason)
+    coded = _CODE_NAME.search(name) is not None and distinct <= MAX_LEVELS and distinct < 0.2 * len(values)
+    if (distinct <= SMALL_CATEGORY and distinct < 0.5 * len(values)) or coded:
+        levels = tuple(number_text(level) for level in np.unique(values))
+        if len(levels) <= MAX_LEVELS:
+            why = (
+                f"the name says it is a code; {distinct} values"
+                if coded
+                else f"only {distinct} whole numbers"
+            )
+            return Column(**common, kind=ColumnKind.INTEGER_CATEGORY, levels=levels, reason=why)
+    return Column(**common, kind=ColumnKind.NUMBER, reason=_range("whole numbers", values))
+
+
+def _names_rows(
+    name: str, values: npt.NDArray[Any], distinct: int, low: float, high: float, missing: int
+) -> bool:
+    count = len(values)
+    if count < 20 or distinct < 0.98 * count:
+        return False
+    if _is_id_name(name):
+        return True
+    if distinct < count or missing:
+        return False
+    dense = high - low + 1 <= 1.05 * count
+    steps = np.diff(values)
+    counts_up = bool(np.all(steps > 0)) and float(steps.max()) <= 3 * float(np.median(steps))
+    return dense or counts_up
+
+
+def _is_id_name(name: str) -> bool:
+    return _ID_NAME.search(name) is not None or _CAMEL_ID.search(name) is not None
+
+
+def number_text(value: float) -> str:
+    """Return a number as a level's text: whole numbers without a decimal point."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def _range(what: str, values: npt.NDArray[Any]) -> str:
+    return f"{what} from {float(values.min()):.6g} to {float(values.max()):.6g}"
+
+
+def _text_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
+    present = len(cells) - missing
+    if pa.types.is_dictionary(cells.type):
+        levels = codes_and_levels(cells)[1]
+        distinct = len(levels)
+    else:
+        levels = []
+        distinct = pc.count_distinct(cells.drop_null()).as_py()
+    if distinct == 1:
+        return _one_value(name, missing, present, levels[0] if levels else cells.drop_null()[0].as_py())
+    common: dict[str, Any] = {"name": name, "missing": missing, "distinct": distinct}
+    if levels and distinct <= MAX_LEVELS:
+        words = {level.lower() for level in levels}
+        for no, yes in _TRUTH_WORDS:
+            if words == {no, yes}:
+                pair = tuple(sorted(levels, key=lambda level: level.lower() == yes))
+                return Column(
+                    **common, kind=ColumnKind.BOOLEAN, levels=pair, reason=f"{pair[0]} or {pair[1]}"
+                )
+        ordered = natural_order(levels) if distinct <= 60 else None
+        if ordered is not None:
+            return Column(**common, kind=ColumnKind.ORDERED, levels=tuple(ordered[0]), reason=ordered[1])
+    kind, reason = _wordy_kind(name, cells, levels, distinct, present)
+    keep = kind is ColumnKind.CATEGORY and levels and distinct <= MAX_LEVELS
+    return Column(**common, kind=kind, levels=tuple(sorted(levels)) if keep else None, reason=reason)
+
+
+def _wordy_kind(
+    name: str, cells: pa.ChunkedArray, levels: list[str], distinct: int, present: int
+) -> tuple[ColumnKind, str]:
+    """Tell category, free text and identifier apart by length, words and how often values repeat."""
+    step = max(1, present // 400)
+    sample = levels[:: max(1, len(levels) // 400)] if levels else cells.drop_null()[::step].to_pylist()
+    length = sum(map(len, sample)) / len(sample)
+    words = sum(_word_count(text) for text in sample) / len(sample)
+    share = distinct / present
+    if share > 0.95 and present >= 20:
+        if _is_id_name(name) or words < 1.2:
+            return ColumnKind.IDENTIFIER, "codes that name rows: nearly every one occurs once"
+        if _PERSON_NAME.search(name) and words <= 6:
+            return ColumnKind.IDENTIFIER, "names of rows: nearly every one occurs once"
+        if words >= 2 or length >= 25:
+            return ColumnKind.TEXT, f"free text of about {words:.0f} words"
+        return ColumnKind.IDENTIFIER, "nearly every value occurs once"
+    if share > 0.5 and words >= 2 and present >= 20:
+        return ColumnKind.TEXT, f"short text of about {words:.0f} words that seldom repeats"
+    if distinct > 50 and (words >= 6 or (length >= 30 and words >= 3 and share > 0.05)):
+        return ColumnKind.TEXT, f"free text of about {words:.0f} words"
+    return ColumnKind.CATEGORY, f"{distinct} different texts that repeat"
+
+
+def _word_count(text: str) -> float:
+    """Count words; Chinese, Japanese and Korean text has about one word per two characters."""
+    ideographs = sum("\u3040" <= mark <= "\u9fff" or "\uac00" <= mark <= "\ud7a3" for mark in text)
+    return len(text.split()) if ideographs < 3 else max(len(text.split()), ideographs / 2)

@@ -36,7 +36,7 @@ class Split:
     unlabelled: int = 0
 
 
-def split(  # noqa: PLR0917 (the contract's order)
+def split(
     table: pa.Table,
     schema: Schema,
     targets: str | Sequence[str],

@@ -27,10 +27,10 @@ def write_table(folder: Path, table: pa.Table, schema: Schema) -> None:
 
 
 def write_quarantine(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the bad rows: ``_line``, ``_reason``, ``_text``."""
+    """Write the bad rows: ``_record``, ``_reason``, ``_text``."""
     import pyarrow.parquet
 
-    layout = pa.schema([("_line", pa.int64()), ("_reason", pa.string()), ("_text", pa.string())])
+    layout = pa.schema([("_record", pa.int64()), ("_reason", pa.string()), ("_text", pa.string())])
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=layout), folder / QUARANTINE)
 
 

@@ -68,7 +68,7 @@ def feature_names(schema: Schema, task: Task, exclude: Iterable[str] = ()) -> tu
     )
 
 
-def training_table(  # noqa: PLR0917 (the contract's order)
+def training_table(
     table: pa.Table,
     schema: Schema,
     task: Task,

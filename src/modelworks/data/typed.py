@@ -88,6 +88,11 @@ def as_doubles(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     return np.array(values, dtype=np.float64)
 
 
+def number_array(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return an integer or float column as numpy: int64 if nothing is missing, else float64 with NaN."""
+    return np.asarray(_one_array(column).to_numpy(zero_copy_only=False))
+
+
 def as_strings(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
     """Return objects of ``str``; missing is ""; whole numbers carry no decimal point."""
     array = _one_array(column)
@@ -106,10 +111,17 @@ def as_microseconds(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
         array = pc.cast(array, pa.timestamp("us", getattr(array.type, "tz", None)), safe=False)
         array = pc.cast(array, pa.int64())
     elif pa.types.is_dictionary(array.type) or pa.types.is_string(array.type):
-        from modelworks.data.moments import parse_moments
-
-        array = pc.cast(parse_moments(array.cast(pa.string())).values, pa.int64())
+        array = pc.cast(_moments(array), pa.int64())
     return np.array(pc.cast(array, pa.int64(), safe=False).fill_null(MISSING_DATETIME), dtype=np.int64)
+
+
+def _moments(texts: pa.Array) -> pa.Array:
+    from modelworks.data.moments import find_pattern, read_moments
+
+    plain = texts.cast(pa.string())
+    cells = plain.drop_null().unique().to_pylist()[:1000]
+    pattern = find_pattern(cells, None, 0.05 * len(cells))
+    return pa.nulls(len(plain), pa.timestamp("us")) if pattern is None else read_moments(plain, pattern)
 
 
 def codes_and_levels(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:

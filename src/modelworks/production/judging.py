@@ -1,0 +1,248 @@
+"""Judging one task: everything is scored through the shipped graph on the sealed rows, then held to the gate."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelworks.core.task import Task, TaskKind
+from modelworks.production.fitting import finite, load_model, load_record
+from modelworks.production.survey import load_rows
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from modelworks.compute.runtime import GraphSession
+    from modelworks.core.estimator import FittedModel
+
+JUDGED = "judged.json"
+QUIET_ROUNDS = 8
+
+
+class SealedRows:
+    """The sealed test rows of a task, typed once for every graph that is scored on them."""
+
+    def __init__(self, table_folder: Path, fit_folder: Path, task: Task, record: dict[str, Any]) -> None:
+        import pyarrow as pa
+
+        from modelworks.data import open_table, read_target, typed_columns
+
+        table, self.schema = open_table(table_folder)
+        self.kind = TaskKind(record["kind"])
+        self.classes: tuple[str, ...] = tuple(record["classes"])
+        rows = load_rows(fit_folder, "test")
+        target = read_target(table, self.schema, task.target, self.kind, self.classes or None)
+        known = target.present[rows]
+        rows = rows[known]
+        self.truth = target.values[rows]
+        self.rows = len(rows)
+        wanted = list(
+            dict.fromkeys((*record["features"], *task.slices, *([task.weight] if task.weight else [])))
+        )
+        for name in task.slices:
+            _ = self.schema[name]
+        self.columns = typed_columns(table.select(wanted).take(pa.array(rows)), self.schema, wanted)
+        self.features = {name: self.columns[name] for name in record["features"]}
+        self.slices = {name: self.columns[name] for name in task.slices}
+        self.weight = self.columns[task.weight] if task.weight else None
+
+    def answers(self, model: FittedModel) -> dict[str, npt.NDArray[Any]]:
+        """Return what a graph says about the sealed rows."""
+        from modelworks.compute.feeds import pack_columns
+        from modelworks.compute.runtime import GraphSession
+
+        feeds = pack_columns(model.signature, self.features, self.rows)
+        return GraphSession(model.onnx).run_batched(feeds)
+
+
+def judge_task(
+    table_folder: Path,
+    fit_folder: Path,
+    champion_folder: Path | None,
+    task: Task,
+    look: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Score the model, the baselines and the champion on the sealed rows and hold the result to the gate.
+
+    Args:
+        table_folder: What ``ingest`` wrote.
+        fit_folder: What ``fit`` wrote.
+        champion_folder: Package that answers today, or ``None``.
+        task: The task.
+        look: How often this sealed test set was looked at, with this time.
+        folder: Gets ``judged.json``.
+
+    Returns:
+        ``verdict``, ``metric``, ``measures``, ``baseline``, ``latency_ms``, ``size_mb``, ``parts``.
+    """
+    from modelworks.compute.feeds import pack_columns
+    from modelworks.compute.runtime import GraphSession
+    from modelworks.evaluation import evaluate, judge
+
+    clock = time.process_time
+    mark = clock()
+    record = load_record(fit_folder)
+    model = load_model(fit_folder, record)
+    sealed = SealedRows(table_folder, fit_folder, task, record)
+    parts = {"read": clock() - mark}
+
+    mark = clock()
+    session = GraphSession(model.onnx)
+    feeds = pack_columns(model.signature, sealed.features, sealed.rows)
+    outputs = session.run_batched(feeds)
+    evaluation = evaluate(
+        sealed.kind,
+        outputs,
+        sealed.truth,
+        sealed.classes,
+        metric=task.metric,
+        also=[bound.metric for bound in task.gate],
+        slices=sealed.slices,
+        columns=sealed.features,
+        weight=sealed.weight,
+        positive=task.positive,
+        quantiles=model.signature.quantiles,
+        look=look,
+        seed=task.seed,
+    )
+    baselines = _baselines(sealed, record, fit_folder, outputs, task, look)
+    champion = _champion(champion_folder, sealed, outputs, task, look)
+    parts["score"] = clock() - mark
+
+    mark = clock()
+    latency = _latency(session, feeds, task)
+    measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
+    parts["latency"] = clock() - mark
+    mark = clock()
+    ranking = _importance(session, model, sealed, task) if task.explain else []
+    parts["importance"] = clock() - mark
+    verdict = judge(
+        evaluation,
+        task.gate,
+        task.limits,
+        measured,
+        baselines,
+        record["findings"],
+        champion,
+    )
+    judged = finite(
+        {
+            "evaluation": evaluation,
+            "baselines": baselines,
+            "champion": champion,
+            "importance": ranking,
+            "measured": measured,
+            "verdict": verdict.to_json(),
+        }
+    )
+    (folder / JUDGED).write_text(json.dumps(judged), encoding="utf-8")
+    return {
+        "verdict": judged["verdict"],
+        "metric": evaluation["metric"],
+        "measures": judged["evaluation"]["measures"],
+        "baseline": best_baseline(judged),
+        "latency_ms": latency["p99"],
+        "size_mb": len(model.onnx) / 1e6,
+        "parts": parts,
+    }
+
+
+def _baselines(
+    sealed: SealedRows,
+    record: dict[str, Any],
+    fit_folder: Path,
+    outputs: dict[str, npt.NDArray[Any]],
+    task: Task,
+    look: int,
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: _compare(sealed, outputs, sealed.answers(load_model(fit_folder, record, name)), task, look)
+        for name in record["baselines"]
+    }
+
+
+def _champion(
+    folder: Path | None, sealed: SealedRows, outputs: dict[str, npt.NDArray[Any]], task: Task, look: int
+) -> dict[str, Any] | None:
+    """Compare with the package that answers today; one that reads other columns or knows other classes cannot be."""
+    if folder is None:
+        return None
+    from modelworks.core.estimator import FittedModel
+    from modelworks.core.signature import Signature
+
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    signature = Signature.from_json(manifest["signature"])
+    if signature.classes != sealed.classes or not set(signature.columns) <= set(sealed.features):
+        return None
+    champion = FittedModel(onnx=(folder / "model.onnx").read_bytes(), signature=signature)
+    return _compare(sealed, outputs, sealed.answers(champion), task, look)
+
+
+def _compare(
+    sealed: SealedRows,
+    outputs: dict[str, npt.NDArray[Any]],
+    others: dict[str, npt.NDArray[Any]],
+    task: Task,
+    look: int,
+) -> dict[str, Any]:
+    from modelworks.evaluation import compare
+
+    return compare(
+        sealed.kind,
+        outputs,
+        others,
+        sealed.truth,
+        sealed.classes,
+        metric=task.metric,
+        weight=sealed.weight,
+        positive=task.positive,
+        look=look,
+        seed=task.seed,
+    )
+
+
+def _latency(session: GraphSession, feeds: dict[str, npt.NDArray[Any]], task: Task) -> dict[str, float]:
+    """Return the single-row time of the quietest of a few rounds: other work on the machine only ever adds to it."""
+    from modelworks.compute.runtime import single_row_latency_ms
+
+    best = single_row_latency_ms(session, feeds)
+    for _ in range(QUIET_ROUNDS - 1):
+        if best["p99"] <= task.limits.latency_ms:
+            break
+        best = min(best, single_row_latency_ms(session, feeds), key=lambda found: found["p99"])
+    return best
+
+
+def _importance(
+    session: GraphSession, model: FittedModel, sealed: SealedRows, task: Task
+) -> list[dict[str, Any]]:
+    from modelworks.compute.feeds import pack_columns
+    from modelworks.evaluation import importance
+
+    def predict(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        rows = len(next(iter(columns.values())))
+        return session.run_batched(pack_columns(model.signature, columns, rows))
+
+    return importance(
+        predict,
+        sealed.features,
+        sealed.truth,
+        sealed.kind,
+        task.metric,
+        task.seed,
+        classes=sealed.classes,
+        positive=task.positive,
+    )
+
+
+def best_baseline(judged: dict[str, Any]) -> dict[str, Any]:
+    """Return ``{name, value, difference, p_value}`` of the baseline that comes nearest."""
+    known = [
+        {"name": name, "value": item["other"], "difference": item["difference"], "p_value": item["p_value"]}
+        for name, item in judged["baselines"].items()
+        if item["difference"] is not None
+    ]
+    return min(known, key=lambda item: float(item["difference"]), default={})

@@ -1,0 +1,80 @@
+"""The durable steps of the line: thin calls into the rooms below, each a pure function of hashed inputs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from modelworks.production.task_data import task_from_json
+from modelworks.workflow.step import step
+
+HOUSE = "modelworks.production"
+
+
+@step(version=1, outputs=("table.arrow", "schema.json", "profile.json"), sources=(f"{HOUSE}.reading",))
+def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Read a source once for all its tasks: typed table, schema, profile, what each column would be as a target."""
+    from modelworks.data import open_table, profile
+    from modelworks.production.fitting import finite
+    from modelworks.production.reading import SEALED_FROM, read_table
+    from modelworks.production.survey import target_facts
+
+    mark = time.process_time()
+    source = inputs.get("source") or params["url"]
+    report = read_table(source, inputs.get("test"), params["reading"], folder, isolate=False)
+    table, schema = open_table(folder)
+    parts = {"ingest": time.process_time() - mark}
+    mark = time.process_time()
+    described = finite(profile(table, schema, ()))
+    (folder / "profile.json").write_text(json.dumps(described), encoding="utf-8")
+    facts = target_facts(table, schema)
+    parts["profile"] = time.process_time() - mark
+    return {
+        "schema": schema.to_json(),
+        "targets": facts,
+        "sealed_from": report.get(SEALED_FROM),
+        "report": finite(report),
+        "parts": parts,
+    }
+
+
+@step(version=1, outputs=("model.onnx", "fit.json"), sources=(f"{HOUSE}.fitting", f"{HOUSE}.survey"))
+def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Part the rows, let the guard look, fit the recipe and the baselines."""
+    from modelworks.production.fitting import fit_task
+
+    task = task_from_json({"name": "task", "data": "", **params["task"]})
+    return fit_task(inputs["table"], task, tuple(params["order"]), params["sealed_from"], folder)
+
+
+@step(version=1, outputs=("judged.json",), sources=(f"{HOUSE}.judging",))
+def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Score the shipped graph on the sealed rows and hold it to the gate."""
+    from modelworks.production.judging import judge_task
+
+    return judge_task(
+        inputs["table"],
+        inputs["fit"],
+        inputs.get("champion"),
+        task_from_json(params["task"]),
+        params["look"],
+        folder,
+    )
+
+
+@step(version=1, outputs=("report.html",), sources=(f"{HOUSE}.papers",))
+def papers(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Build and sign the package and replay it in a clean process, or write the report of a refusal."""
+    from modelworks.production.papers import write_papers
+
+    return write_papers(
+        inputs["table"],
+        inputs["fit"],
+        inputs["judged"],
+        inputs["keys"],
+        task_from_json(params["task"]),
+        params["facts"],
+        folder,
+    )

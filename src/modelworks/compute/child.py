@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelworks.compute.lines import LineBuffer
 from modelworks.compute.memory import MB, cpu_s, descendants, private_mb
 from modelworks.core.job import Job
 
@@ -62,7 +63,7 @@ class Child:
         self._cpu_at_start = 0.0
         self._ready = False
         self._pending: dict[str, Any] | None = None
-        self._buffer = b""
+        self._lines = LineBuffer()
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115
         environment = os.environ | {name: str(threads) for name in _THREAD_SETTINGS}
         # One seed of string hashes for all workers, so that equal inputs give equal bytes.
@@ -106,18 +107,12 @@ class Child:
 
     def receive(self) -> tuple[list[dict[str, Any]], bool]:
         """Return the complete messages that have come, and whether the worker still lives."""
-        alive = True
-        try:
-            while True:
-                data = os.read(self.answers.fileno(), 1 << 20)
-                if not data:
-                    alive = False
-                    break
-                self._buffer += data
-        except BlockingIOError:
-            pass
-        *lines, self._buffer = self._buffer.split(b"\n")
-        return [json.loads(line) for line in lines], alive
+        lines: list[bytes] = []
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.answers.fileno(), 1 << 20):
+                lines += self._lines.feed(data)
+            return [json.loads(line) for line in lines], False
+        return [json.loads(line) for line in lines], True
 
     def measure(self) -> tuple[float, float]:
         """Return private memory (MB) now and CPU-seconds of the job so far, descendants included."""

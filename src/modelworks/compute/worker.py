@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from modelworks.compute.invoke import invoke
+from modelworks.compute.lines import LineBuffer
 from modelworks.compute.memory import (
     data_limit,
     descendants,
@@ -104,7 +105,7 @@ def _run(job: dict[str, Any], current: _Current) -> dict[str, Any]:
 
 
 def _listen(commands: int, jobs: queue.SimpleQueue[dict[str, Any]], current: _Current) -> None:
-    buffer = b""
+    buffer = LineBuffer()
     while True:
         ready, _, _ = select.select([commands], [], [], _NOTE_EVERY_S)
         if not ready:
@@ -113,9 +114,7 @@ def _listen(commands: int, jobs: queue.SimpleQueue[dict[str, Any]], current: _Cu
         data = os.read(commands, 1 << 16)
         if not data:
             os.killpg(os.getpgrp(), signal.SIGKILL)
-        buffer += data
-        *lines, buffer = buffer.split(b"\n")
-        for line in lines:
+        for line in buffer.feed(data):
             jobs.put(json.loads(line))
 
 

@@ -23,7 +23,8 @@ def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
 
     mark = time.process_time()
     source = inputs.get("source") or params["url"]
-    report = read_table(source, inputs.get("test"), params["reading"], folder, isolate=False)
+    test = inputs.get("test") or params.get("test_url")
+    report = read_table(source, test, params["reading"], folder, isolate=False)
     table, schema = open_table(folder)
     parts = {"ingest": time.process_time() - mark}
     mark = time.process_time()
@@ -31,11 +32,12 @@ def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
     (folder / "profile.json").write_text(json.dumps(described), encoding="utf-8")
     facts = target_facts(table, schema)
     parts["profile"] = time.process_time() - mark
+    size = {"rows": table.num_rows, "bytes": (folder / "table.arrow").stat().st_size}
     return {
         "schema": schema.to_json(),
         "targets": facts,
         "sealed_from": report.get(SEALED_FROM),
-        "report": finite(report),
+        "report": finite(report) | size,
         "parts": parts,
     }
 

@@ -1,0 +1,160 @@
+"""The plan: what each task looks like before it is fitted, what it should take, and in which order it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelworks.core.schema import FEATURE_KINDS, Schema
+from modelworks.core.task import Task, TaskKind
+from modelworks.production.forecast import Forecast, forecast_fit, total_of
+from modelworks.production.memory import Facts, Lesson, facts_of
+from modelworks.production.order import Line
+
+FIT_COST = (0.35, 4e-6)
+"""CPU-seconds of fitting one table before anything was measured here: a base, and per row x feature x output."""
+
+AFTER_COST = (0.35, 1e-6)
+"""The same for scoring, importance, papers and the replay in a clean process."""
+
+READ_COST = (0.1, 2e-7)
+"""The same for reading and profiling, per row x column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One task of the plan.
+
+    Attributes:
+        line: The line of the order it comes from.
+        task: The task, its kind as the data or the user decided.
+        facts: What is known of it.
+        fit: Forecast of the fit.
+        after: CPU-seconds of everything that follows the fit.
+        reason: Why this kind.
+    """
+
+    line: Line
+    task: Task
+    facts: Facts
+    fit: Forecast
+    after: float
+    reason: str = ""
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Smaller is made earlier: priority first, then due date."""
+        return (-self.line.priority, self.line.due if self.line.due is not None else float("inf"))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.task.name,
+            "target": list(self.task.targets),
+            "data": self.task.data,
+            "kind": self.facts.kind,
+            "reason": self.reason,
+            "rows": self.facts.rows,
+            "features": self.facts.features,
+            "classes": self.facts.classes,
+            "cpu_s": self.fit.cpu_s + self.after,
+            "low": self.fit.low + self.after,
+            "high": self.fit.high + self.after,
+            "basis": self.fit.basis,
+            "priority": self.line.priority,
+            "due": self.line.due,
+        }
+
+
+def plan_task(
+    line: Line, task: Task, schema: Schema, targets: Mapping[str, Any], lessons: Sequence[Lesson]
+) -> Planned:
+    """Plan one task from what ``ingest`` found about its table.
+
+    Args:
+        line, task: The line and its task.
+        schema: Schema of the table.
+        targets: What each column would be as a target (``survey.target_facts``).
+        lessons: What memory holds.
+    """
+    kind, reason, counts, rows = _answer(task, targets, schema.rows)
+    features = feature_columns(schema, task)
+    train = round(rows * (1 - task.split.test_share)) if task.split.test_data is None else rows
+    facts = facts_of(schema, features, kind, max(1, train), counts)
+    return Planned(
+        line=line,
+        task=task,
+        facts=facts,
+        fit=forecast_fit(facts, FIT_COST, lessons, task.limits.budget_s),
+        after=AFTER_COST[0] + AFTER_COST[1] * facts.rows * max(1, facts.features) * facts.outputs,
+        reason=reason,
+    )
+
+
+def feature_columns(schema: Schema, task: Task) -> list[str]:
+    """Return the columns a model of ``task`` may read, before the guard has looked."""
+    barred = {*task.targets, *task.exclude, task.weight, task.split.group}
+    return [
+        column.name for column in schema.columns if column.kind in FEATURE_KINDS and column.name not in barred
+    ]
+
+
+def _answer(task: Task, targets: Mapping[str, Any], rows: int) -> tuple[str, str, list[int], int]:
+    if len(task.targets) > 1:
+        positives = [int((targets.get(name) or {}).get("counts", [0, 0])[-1:][0]) for name in task.targets]
+        return TaskKind.MULTILABEL, "several targets are predicted together", positives, rows
+    found = targets.get(task.targets[0]) or {}
+    if task.kind is not None:
+        counts = [] if task.kind is TaskKind.REGRESSION else list(found.get("counts", ()))
+        return task.kind, "set by the user", counts, int(found.get("rows", rows))
+    return (
+        str(found.get("kind", "")),
+        str(found.get("reason", "")),
+        list(found.get("counts", ())),
+        int(found.get("rows", rows)),
+    )
+
+
+@dataclass
+class Plan:
+    """All tasks of an order and what they should take together.
+
+    Attributes:
+        tasks: In the order of work.
+        read_cpu_s: CPU-seconds of reading the tables.
+        slots: Jobs side by side.
+    """
+
+    tasks: list[Planned] = field(default_factory=list)
+    read_cpu_s: float = 0.0
+    slots: int = 1
+
+    def forecast(self) -> Forecast:
+        """Return the CPU-seconds of the whole order."""
+        parts = total_of([planned.fit for planned in self.tasks])
+        fixed = self.read_cpu_s + sum(planned.after for planned in self.tasks)
+        return Forecast(
+            cpu_s=parts.cpu_s + fixed, low=parts.low + fixed, high=parts.high + fixed, basis=parts.basis
+        )
+
+    def late(self, now: float) -> list[str]:
+        """Return the tasks that should end after their due date, in the order of work."""
+        found, spent = [], 0.0
+        for planned in self.tasks:
+            spent += planned.fit.cpu_s + planned.after
+            if planned.line.due is not None and now + spent / self.slots > planned.line.due:
+                found.append(planned.task.name)
+        return found
+
+    def to_json(self, now: float) -> dict[str, Any]:
+        whole = self.forecast()
+        return {
+            "tasks": [planned.to_json() for planned in self.tasks],
+            "cpu_s": whole.cpu_s,
+            "low": whole.low,
+            "high": whole.high,
+            "wall_s": whole.cpu_s / self.slots,
+            "basis": whole.basis,
+            "slots": self.slots,
+            "late": self.late(now),
+        }

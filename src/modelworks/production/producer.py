@@ -1,0 +1,432 @@
+"""Drives an order: reads the tables, plans, keeps the slots busy, and brings every task to a verdict.
+
+It holds no state of its own that matters: everything is in the store, the catalog and the decisions of the run,
+so that a run that was killed at any moment goes on by being started again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modelworks.core.clock import Clock
+from modelworks.core.digest import digest_json
+from modelworks.core.errors import Cancelled, InputError, ModelworksError
+from modelworks.core.job import Resources
+from modelworks.core.schema import Schema
+from modelworks.core.verdict import Measure, Verdict, VerdictKind
+from modelworks.production import steps
+from modelworks.production.decisions import Decisions
+from modelworks.production.memory import Advice, Lesson, advise, lesson_of
+from modelworks.production.order import Line, Order, expand, in_order_of_work
+from modelworks.production.plan import READ_COST, Plan, Planned, plan_task
+from modelworks.production.release import Releases
+from modelworks.production.results import LineResult
+from modelworks.production.task_data import fitting_part, task_to_json
+from modelworks.storage.catalog import Catalog
+from modelworks.telemetry.events import Event, EventSink, LineEnded
+from modelworks.telemetry.events import Planned as PlannedEvent
+from modelworks.workflow.call import Artifact, Handle, Input
+from modelworks.workflow.scheduler import Scheduler
+
+LESSONS = "lessons"
+_LATER = 1e6
+"""Added to the priority of what follows a fit, so that tasks end before others begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a run of an order needs to know beside the order.
+
+    Attributes:
+        run: Run id.
+        keys: Folder of the signing key.
+        memory: Whether what earlier tasks taught is used.
+        stamp: Tells the state of a remote source, so that a changed one is read again.
+        stopped: Whether somebody asked to stop.
+        strict: Whether a mistake in a line is raised instead of becoming a verdict.
+    """
+
+    run: str
+    keys: Path
+    memory: bool = True
+    stamp: Callable[[str], str] = str
+    stopped: Callable[[], bool] = bool
+    strict: bool = False
+
+
+class _Work:
+    """One task on its way to a verdict."""
+
+    def __init__(self, planned: Planned, table: Handle) -> None:
+        self.planned = planned
+        self.task = planned.task
+        self.table = table
+        self.fit: Handle | None = None
+        self.judged: Handle | None = None
+        self.look = 0
+
+    @property
+    def priority(self) -> float:
+        return float(self.planned.line.priority)
+
+
+class Producer:
+    """One run of one order.
+
+    Args:
+        order: What to make.
+        scheduler: An open run of the workflow.
+        catalog: Where memory, looks and releases are.
+        decisions: What this run decided before.
+        releases: Where released packages go.
+        conditions: See ``Conditions``.
+        slots: Jobs side by side.
+        clock: Source of time.
+        events: Receives what happens.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        scheduler: Scheduler,
+        catalog: Catalog,
+        decisions: Decisions,
+        releases: Releases,
+        conditions: Conditions,
+        *,
+        slots: int,
+        clock: Clock,
+        events: EventSink,
+    ) -> None:
+        self.plan = Plan(slots=slots)
+        self.results: list[LineResult] = []
+        self._order = order
+        self._scheduler = scheduler
+        self._catalog = catalog
+        self._decisions = decisions
+        self._releases = releases
+        self._conditions = conditions
+        self._clock = clock
+        self._events = events
+        self._then: dict[int, Callable[[Handle], None]] = {}
+        self._tables: dict[int, tuple[Line, Handle]] = {}
+        self._ready: list[tuple[tuple[float, float], int, _Work]] = []
+        self._number = itertools.count()
+        self._fitting = 0
+        self._fits_spent = sum(attempt.usage.cpu_s for attempt in catalog.ledger.attempts(run=conditions.run))
+        self._lessons = {
+            key: Lesson.from_json(value)
+            for key, value in (catalog.memory.recall(LESSONS) if conditions.memory else {}).items()
+        }
+        self._created = float(decisions.once("created", clock.wall))
+
+    def read(self) -> Plan:
+        """Read every table and plan every task.
+
+        Raises:
+            InputError: ``strict`` and a line cannot be planned.
+        """
+        lines = in_order_of_work(self._order.lines)
+        for line in lines:
+            handle = self._read_line(line, line.name)
+            if handle is not None:
+                self._tables[id(handle)] = (line, handle)
+        self._drain()
+        for line, handle in self._tables.values():
+            self._plan_line(line, handle)
+        self.plan.tasks.sort(key=lambda planned: planned.rank)
+        whole = self.plan.forecast()
+        self._emit(
+            lambda at: PlannedEvent(
+                at=at,
+                run=self._conditions.run,
+                lines=len(self.plan.tasks) + len(self.results),
+                cpu_s=whole.cpu_s,
+                wall_s=whole.cpu_s / self.plan.slots,
+            )
+        )
+        return self.plan
+
+    def make(self) -> list[LineResult]:
+        """Bring every planned task to a verdict; returns the results in the order they ended.
+
+        Raises:
+            Cancelled: Somebody asked to stop; the same command resumes.
+        """
+        self._feed()
+        while self._scheduler.pending:
+            self._drain_once()
+            self._feed()
+        return self.results
+
+    def _drain(self) -> None:
+        while self._scheduler.pending:
+            self._drain_once()
+
+    def _drain_once(self) -> None:
+        for handle in self._scheduler.wait_any(0.5):
+            if not handle.memoised:
+                self._fits_spent += handle.usage.cpu_s
+            then = self._then.pop(id(handle), None)
+            if then is not None:
+                then(handle)
+        if self._conditions.stopped():
+            raise Cancelled(
+                "The run was stopped.", code="MW2203", hint="run the same command again to resume"
+            )
+
+    def _read_line(self, line: Line, label: str) -> Handle | None:
+        """Ask for the table of a line; labels that ask for the same table share its cost."""
+        inputs: dict[str, Input] = {}
+        params: dict[str, Any] = {"reading": line.reading}
+        try:
+            for name, source in (("source", line.data), ("test", self._test_data(line))):
+                if source is None:
+                    continue
+                if "://" in source:
+                    stamp = self._decisions.once(f"stamp:{source}", lambda source=source: self._stamp(source))
+                    params |= {"url" if name == "source" else "test_url": source, f"{name}_stamp": stamp}
+                else:
+                    inputs[name] = Path(source)
+            return self._scheduler.call(
+                steps.ingest, inputs, params, label=label, priority=line.priority + _LATER
+            )
+        except ModelworksError as error:
+            self._give_up(line.name, line, error)
+            return None
+
+    def _stamp(self, source: str) -> str:
+        return self._conditions.stamp(source)
+
+    @staticmethod
+    def _test_data(line: Line) -> str | None:
+        found = line.settings.get("split", {}).get("test_data")
+        return str(found) if found else None
+
+    def _plan_line(self, line: Line, handle: Handle) -> None:
+        try:
+            found = handle.result()
+            schema = Schema.from_json(found["schema"])
+            tasks = expand(line, schema)
+            lessons = list(self._lessons.values())
+            for task in tasks:
+                table = handle
+                if task.name != line.name:
+                    again = self._read_line(line, task.name)
+                    table = again if again is not None else handle
+                planned = plan_task(line, task, schema, found["targets"], lessons)
+                self.plan.tasks.append(planned)
+                heapq.heappush(self._ready, (planned.rank, next(self._number), _Work(planned, table)))
+            if not handle.memoised:
+                self.plan.read_cpu_s += READ_COST[0] + READ_COST[1] * schema.rows * len(schema.columns)
+        except ModelworksError as error:
+            self._give_up(line.name, line, error)
+
+    def _feed(self) -> None:
+        """Start fits while slots are free; one more waits, so that no slot waits for us.
+
+        Not earlier, so that each fit is advised by all that ended before it, and the order's budget is kept.
+        """
+        while self._ready and self._fitting <= self.plan.slots:
+            _, _, work = heapq.heappop(self._ready)
+            budget = self._order.budget_s
+            if budget is not None and self._fits_spent + work.planned.fit.cpu_s > budget:
+                self._out_of_budget(work, budget)
+                continue
+            self._start_fit(work)
+
+    def _start_fit(self, work: _Work) -> None:
+        order = self._decisions.once(f"advice:{work.task.name}", lambda: self._advice(work).to_json())[
+            "order"
+        ]
+        limits = work.task.limits
+        work.fit = self._scheduler.call(
+            steps.fit,
+            {"table": work.table.all_outputs()},
+            {
+                "task": fitting_part(work.task),
+                "order": order,
+                "sealed_from": work.table.result()["sealed_from"],
+            },
+            label=work.task.name,
+            priority=work.priority,
+            resources=Resources(
+                memory_mb=limits.memory_mb, cpu_s=3 * limits.budget_s + 60, wall_s=10 * limits.budget_s + 300
+            ),
+        )
+        self._fitting += 1
+        self._then[id(work.fit)] = lambda handle: self._fitted(work, handle)
+
+    def _advice(self, work: _Work) -> Advice:
+        return (
+            advise(work.planned.facts, list(self._lessons.values())) if self._conditions.memory else Advice()
+        )
+
+    def _fitted(self, work: _Work, handle: Handle) -> None:
+        self._fitting -= 1
+        if not handle.ok:
+            self._end(work, self._verdict_of(handle))
+            return
+        self._learn(work, handle)
+        task = work.task
+        data = task_to_json(task)
+        test = digest_json([work.table.tree, list(task.targets), handle.value["test"]])
+        look = digest_json([handle.tree, data])
+        work.look = int(
+            self._decisions.once(
+                f"look:{task.name}",
+                lambda: self._catalog.looks.look(test, look, label=task.name, purpose="evaluate"),
+            )
+        )
+        champion = self._decisions.once(
+            f"champion:{task.name}", lambda: self._releases.champion(task.name, self._conditions.run)
+        )
+        inputs: dict[str, Input] = {"table": work.table.all_outputs(), "fit": handle.all_outputs()}
+        if champion:
+            inputs["champion"] = Artifact(champion, tree=True)
+        work.judged = self._scheduler.call(
+            steps.judge,
+            inputs,
+            {"task": data, "look": work.look},
+            label=task.name,
+            priority=work.priority + _LATER,
+            resources=Resources(memory_mb=task.limits.memory_mb),
+        )
+        self._then[id(work.judged)] = lambda ended: self._judged(work, ended)
+
+    def _learn(self, work: _Work, handle: Handle) -> None:
+        value = handle.value
+        lesson = lesson_of(work.planned.facts, value, value["parts"]["fit"], work.task.name)
+        key = handle.key
+        if key not in self._lessons:
+            self._lessons[key] = lesson
+            self._catalog.memory.remember(LESSONS, key, lesson.to_json())
+
+    def _judged(self, work: _Work, handle: Handle) -> None:
+        if not handle.ok or work.fit is None:
+            self._end(work, self._verdict_of(handle))
+            return
+        own = {"fit": work.fit.value["parts"], "judge": handle.value["parts"]}
+        facts = {
+            "dataset": {"digest": work.table.tree, "name": work.task.data},
+            "steps": {"ingest": work.table.key, "fit": work.fit.key, "judge": handle.key},
+            "test": work.fit.value["test"],
+            "looks": work.look,
+            "cost": {"cpu_s": sum(sum(parts.values()) for parts in own.values()), "parts": _parts(own)},
+            "created": self._created,
+        }
+        papers = self._scheduler.call(
+            steps.papers,
+            {
+                "table": work.table.all_outputs(),
+                "fit": work.fit.all_outputs(),
+                "judged": handle.all_outputs(),
+                "keys": self._conditions.keys,
+            },
+            {"task": task_to_json(work.task), "facts": facts},
+            label=work.task.name,
+            priority=work.priority + 2 * _LATER,
+        )
+        self._then[id(papers)] = lambda ended: self._papered(work, ended)
+
+    def _papered(self, work: _Work, handle: Handle) -> None:
+        if not handle.ok or work.judged is None:
+            self._end(work, self._verdict_of(handle))
+            return
+        verdict = Verdict.from_json(handle.value["verdict"])
+        released: dict[str, Any] = {"report": str(handle.path("report.html"))}
+        if verdict.kind is VerdictKind.RELEASED:
+            package = handle.value["package"]
+            folder = self._releases.release(
+                work.task.name,
+                self._conditions.run,
+                handle.tree,
+                package,
+                {"metric": work.judged.value["metric"]},
+            )
+            released = {"package": package, "path": str(folder), "report": str(folder / "report.html")}
+        self._end(work, verdict, **released)
+
+    def _end(self, work: _Work, verdict: Verdict, **more: Any) -> None:
+        result = LineResult(
+            task=work.task.name,
+            target=work.task.targets,
+            data=work.task.data,
+            verdict=verdict,
+            kind=work.planned.facts.kind,
+            **more,
+        )
+        if work.fit is not None and work.fit.ok:
+            result = replace(result, kind=work.fit.value["kind"], rows=work.fit.value["rows"])
+        if work.judged is not None and work.judged.ok:
+            value = work.judged.value
+            result = replace(
+                result,
+                metric=value["metric"],
+                measures=tuple(Measure.from_json(item) for item in value["measures"]),
+                baseline=value["baseline"],
+                latency_ms=value["latency_ms"],
+                size_mb=value["size_mb"],
+                looks=work.look,
+            )
+        self._finish(result)
+
+    def _give_up(self, name: str, line: Line, error: ModelworksError) -> None:
+        if self._conditions.strict:
+            raise error
+        self._finish(LineResult(task=name, target=line.targets, data=line.data, verdict=_verdict_of(error)))
+
+    def _out_of_budget(self, work: _Work, budget: float) -> None:
+        verdict = Verdict(
+            kind=VerdictKind.FAILED,
+            cause=(
+                f"The order's budget of {budget:g} CPU-seconds does not reach for this task: "
+                f"{self._fits_spent:.1f} are spent and it needs about {work.planned.fit.cpu_s:.1f}."
+            ),
+            fix=f"mw order resume {self._conditions.run} --budget {round(2 * budget)}s",
+        )
+        self._end(work, verdict)
+
+    def _verdict_of(self, handle: Handle) -> Verdict:
+        error = handle.error
+        if error is None:
+            raise AssertionError("a call that ended badly has an error")
+        if self._conditions.strict and isinstance(error, InputError):
+            raise error
+        return _verdict_of(error)
+
+    def _finish(self, result: LineResult) -> None:
+        self.results.append(result)
+        self._emit(
+            lambda at: LineEnded(
+                at=at,
+                run=self._conditions.run,
+                label=result.task,
+                verdict=result.verdict.kind.value,
+                cause="" if result.released else result.verdict.cause,
+            )
+        )
+
+    def _emit(self, make: Callable[[float], Event]) -> None:
+        self._events(make(self._clock.wall()))
+
+
+def _parts(own: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    return [
+        {"name": f"{step}: {part}", "cpu_s": seconds, "shared": False}
+        for step, parts in own.items()
+        for part, seconds in parts.items()
+    ]
+
+
+def _verdict_of(error: ModelworksError) -> Verdict:
+    """Return the verdict of a line that ended in an error: data that cannot be learned from is refused."""
+    from modelworks.evaluation import failed_verdict
+
+    verdict = failed_verdict(error)
+    return replace(verdict, kind=VerdictKind.REFUSED) if isinstance(error, InputError) else verdict

@@ -1,0 +1,97 @@
+"""Releasing a package exactly once: a row, a name with a version, and a plain folder under ``models/``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from modelworks.core.errors import Conflict, NotFound
+from modelworks.storage.catalog import Catalog
+from modelworks.storage.registry import PackageRow
+from modelworks.storage.store import Store
+
+SPACE = "model"
+CURRENT = "current"
+
+
+class Releases:
+    """Released models of an installation.
+
+    Args:
+        catalog: Where names and versions are.
+        store: Where the files are.
+        folder: ``models/``: one folder per name with ``v1``, ``v2``, ... and a link ``current``.
+    """
+
+    def __init__(self, catalog: Catalog, store: Store, folder: Path) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._folder = folder
+
+    def champion(self, name: str, run: str) -> str:
+        """Return the tree of the newest version that another run released, or an empty text."""
+        try:
+            history = self._catalog.names.history(SPACE, name)
+        except NotFound:
+            return ""
+        others = [item.value["tree"] for item in history if item.value["run"] != run]
+        tree = str(others[-1]) if others else ""
+        return tree if tree and self._store.has(tree) else ""
+
+    def release(self, name: str, run: str, tree: str, package: str, manifest: dict[str, Any]) -> Path:
+        """Let ``name`` point to a package from now on; doing it again changes nothing.
+
+        Returns:
+            The plain folder of the package.
+        """
+        self._catalog.packages.add(
+            PackageRow(
+                digest=tree,
+                name=name,
+                run=run,
+                label=name,
+                verdict="released",
+                manifest={"package": package, **manifest},
+            )
+        )
+        version = self._version(name, run, tree, package)
+        home = self._folder / name
+        folder = home / f"v{version}"
+        if not folder.is_dir():
+            home.mkdir(parents=True, exist_ok=True)
+            building = home / f".v{version}.{os.getpid()}"
+            shutil.rmtree(building, ignore_errors=True)
+            self._store.checkout_tree(tree, building)
+            try:
+                building.rename(folder)
+            except OSError:
+                shutil.rmtree(building)
+        # An order made again does not take a name back to an older version.
+        self._point(home, f"v{self._catalog.names.get(SPACE, name).version}")
+        return folder
+
+    def _version(self, name: str, run: str, tree: str, package: str) -> int:
+        value = {"run": run, "tree": tree, "package": package}
+        while True:
+            history = self._catalog.names.history(SPACE, name)
+            for item in history:
+                if item.value["tree"] == tree:
+                    return item.version
+            newest = history[-1].version if history else 0
+            try:
+                return self._catalog.names.set(
+                    SPACE, name, value, expected=newest, writer=f"{run}:{tree}"[:200]
+                )
+            except Conflict:
+                continue
+
+    def _point(self, home: Path, version: str) -> None:
+        link = home / CURRENT
+        if link.is_symlink() and str(link.readlink()) == version:
+            return
+        fresh = home / f".{CURRENT}.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(version)
+        fresh.replace(link)

@@ -1,0 +1,99 @@
+"""A model's measured latency by batch size, and what it says about batching."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import pairwise
+from time import perf_counter
+
+_MEMORY = 0.1
+_WORTH = 0.95
+
+
+class LatencyCurve:
+    """Seconds per run at row counts 1, 2, 4, ...; starts with a measurement and follows what is observed.
+
+    Args:
+        most_rows: Largest row count of interest.
+    """
+
+    def __init__(self, most_rows: int = 64) -> None:
+        self.sizes: list[int] = [1]
+        while self.sizes[-1] * 2 <= most_rows:
+            self.sizes.append(self.sizes[-1] * 2)
+        self.seconds: list[float | None] = [None] * len(self.sizes)
+        self.best_rows = 1
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Take in one run; a run between two sizes moves the size below it by how far the forecast was off."""
+        index = min(bisect_right(self.sizes, rows), len(self.sizes)) - 1
+        known = self.seconds[index]
+        if known is None:
+            if self.sizes[index] == rows:
+                self.seconds[index] = seconds
+            return
+        forecast = known if self.sizes[index] == rows else self.estimate(rows)
+        # A stall of the machine must not look like a slow model: one run moves the curve by a bounded step.
+        ratio = min(seconds / forecast, 4.0) if forecast > 0 else 1.0
+        self.seconds[index] = known * (1.0 + _MEMORY * (ratio - 1.0))
+
+    def estimate(self, rows: int) -> float:
+        """Return forecast seconds of a run of ``rows`` (0.0 if nothing was measured)."""
+        points = [
+            (size, spent) for size, spent in zip(self.sizes, self.seconds, strict=True) if spent is not None
+        ]
+        if not points:
+            return 0.0
+        if len(points) == 1 or rows <= points[0][0]:
+            return points[0][1] * (rows / points[0][0] if len(points) == 1 else 1.0)
+        below, above = points[-2], points[-1]
+        for left, right in pairwise(points):
+            if left[0] <= rows <= right[0]:
+                below, above = left, right
+                break
+        slope = max(0.0, above[1] - below[1]) / (above[0] - below[0])
+        return below[1] + slope * (rows - below[0])
+
+    def decide(self, longest_s: float) -> None:
+        """Set ``best_rows``: the largest size that still lowers seconds per row and stays under ``longest_s``."""
+        best = 1
+        per_row = self.seconds[0]
+        for size, spent in zip(self.sizes[1:], self.seconds[1:], strict=True):
+            if spent is None or per_row is None or spent > longest_s:
+                break
+            if spent / size < _WORTH * per_row:
+                best, per_row = size, spent / size
+        self.best_rows = best
+
+    def measure(self, run: Callable[[int], object], *, limit_s: float, longest_s: float) -> None:
+        """Time ``run(rows)`` at every size, at most ``limit_s`` in all, and decide."""
+        deadline = perf_counter() + limit_s
+        for index, size in enumerate(self.sizes):
+            run(size)
+            best: float | None = None
+            for _ in range(5):
+                start = perf_counter()
+                run(size)
+                spent = perf_counter() - start
+                best = spent if best is None else min(best, spent)
+                if perf_counter() > deadline:
+                    break
+            self.seconds[index] = best
+            if perf_counter() > deadline or (best or 0.0) > longest_s:
+                break
+        self.decide(longest_s)
+
+    def gain_of_waiting(self, rows: int) -> float:
+        """Return seconds of compute saved if one more row joins a batch of ``rows`` instead of running alone."""
+        if rows >= self.best_rows:
+            return 0.0
+        return self.estimate(rows) + self.estimate(1) - self.estimate(rows + 1)
+
+    def to_json(self) -> dict[str, float]:
+        """Return rows -> milliseconds of the measured sizes."""
+        return {
+            str(size): round(spent * 1e3, 4)
+            for size, spent in zip(self.sizes, self.seconds, strict=True)
+            if spent is not None
+        }

@@ -1,0 +1,315 @@
+"""The life of a request between the doors and the runtime; knows nothing of HTTP or gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelworks.core.errors import ModelworksError
+from modelworks.serving.counters import VersionCounts
+from modelworks.serving.endpoints import Endpoint, find
+from modelworks.serving.errors import BadRequest, NotReady, RequestTooLarge
+from modelworks.serving.model import Answer, Done, ModelSource
+from modelworks.serving.residency import Residency, Resident, State
+from modelworks.serving.routing import Policy, Route, Target, check_finite_inputs
+from modelworks.serving.tensors import Array
+from modelworks.serving.work import Work, trailing_shapes
+
+_SHADOWS_UNDER_WAY = 64
+_NOT_READY = frozenset({State.QUARANTINED, State.FAILED, State.UNLOADED})
+Observe = Callable[["Target", Work, Answer, str | None, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneLimits:
+    """Limits of one request.
+
+    Attributes:
+        rows: Most rows of a request.
+        deadline_s: Seconds a request may take when it names no deadline.
+    """
+
+    rows: int = 10_000
+    deadline_s: float = 30.0
+
+
+class DataPlane:
+    """Takes decoded requests, answers them from the right version, and keeps the books.
+
+    Args:
+        loop: The event loop everything here runs on.
+        residency: The models in memory.
+        limits: Limits of a request.
+    """
+
+    def __init__(
+        self, loop: AbstractEventLoop, residency: Residency, limits: PlaneLimits | None = None
+    ) -> None:
+        self.loop = loop
+        self.residency = residency
+        self.limits = limits or PlaneLimits()
+        self.routes: dict[str, Route] = {}
+        self.in_flight = 0
+        self.draining = False
+        self.generation = 0
+        self.observe: Observe | None = None
+        self._counts: dict[tuple[str, str], VersionCounts] = {}
+        self._shadows = 0
+        self._drained: asyncio.Event = asyncio.Event()
+
+    # -- routes ------------------------------------------------------------------------------------------------
+
+    def set_endpoint(self, endpoint: Endpoint, sources: dict[str, ModelSource]) -> None:
+        """Make an endpoint's recorded state the one that answers, at once and as a whole.
+
+        Args:
+            endpoint: The new state.
+            sources: Package digest -> source, for every version of the endpoint.
+        """
+        policy = Policy.of(endpoint.settings)
+        targets = {
+            version.number: Target(
+                endpoint=endpoint.name,
+                number=version.number,
+                digest=version.digest,
+                resident=self.residency.add(sources[version.digest]),
+                signature=sources[version.digest].signature,
+                counts=self._counts.setdefault((endpoint.name, version.number), VersionCounts()),
+                policy=policy,
+            )
+            for version in endpoint.versions
+        }
+        self.routes[endpoint.name] = Route(
+            state=endpoint,
+            targets=targets,
+            champion=targets[endpoint.champion],
+            canary=targets[endpoint.canary.number] if endpoint.canary else None,
+            shadow=targets[endpoint.shadow] if endpoint.shadow else None,
+        )
+        self.generation += 1
+
+    def drop_endpoint(self, name: str) -> None:
+        """Stop answering a name."""
+        self.routes.pop(name, None)
+        self.generation += 1
+
+    def resolve(self, name: str, version: str = "", key: str | None = None) -> Target:
+        """Return the target that answers a request.
+
+        Raises:
+            UnknownModel: No such endpoint or version.
+        """
+        route = self.routes.get(name)
+        if route is None:
+            find({known: item.state for known, item in self.routes.items()}, name)
+            raise AssertionError
+        return route.choose(version, key)
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        target: Target,
+        feeds: dict[str, Array],
+        done: Done,
+        *,
+        outputs: tuple[str, ...] | None = None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+        priority: int | None = None,
+    ) -> Work:
+        """Admit a decoded request; ``done`` is called once on the loop, never before this returns.
+
+        Raises:
+            BadRequest: The feeds do not fit the signature or the NaN policy.
+            Busy: A queue is full or the server drains.
+            ModelworksError: The model cannot be served.
+        """
+        counts = target.counts
+        try:
+            if self.draining:
+                raise NotReady("The server is shutting down.")
+            rows = self._check_rows(target, feeds)
+            check_finite_inputs(target, feeds)
+            now = self.loop.time()
+            policy = target.policy
+            limit = min(timeout_s if timeout_s is not None else self.limits.deadline_s, policy.deadline_s)
+            work = Work(
+                feeds,
+                rows,
+                outputs,
+                done,
+                enqueued=now,
+                deadline=now + limit,
+                priority=policy.priority if priority is None else priority,
+                shape=trailing_shapes(feeds),
+            )
+            work.done = self._bookkeeping(target, work, done, key)
+            self.residency.submit(target.resident, work)
+        except ModelworksError as error:
+            counts.failed(error.error_code)
+            raise
+        self.in_flight += 1
+        return work
+
+    def _check_rows(self, target: Target, feeds: dict[str, Array]) -> int:
+        rows = -1
+        for array in feeds.values():
+            if rows == -1:
+                rows = len(array)
+            elif len(array) != rows:
+                raise BadRequest("The inputs have different numbers of rows.", code="MW1408")
+        if rows <= 0:
+            raise BadRequest("The request has no rows.", code="MW1409")
+        if rows > self.limits.rows:
+            raise RequestTooLarge(
+                f"The request has {rows} rows; at most {self.limits.rows} are taken at once."
+            )
+        return rows
+
+    def _bookkeeping(self, target: Target, work: Work, done: Done, key: str | None) -> Done:
+        def finish(answer: Answer | None, error: Exception | None) -> None:
+            self.in_flight -= 1
+            counts = target.counts
+            if answer is None:
+                counts.failed(error.error_code if isinstance(error, ModelworksError) else "MW5000")
+            else:
+                latency = self.loop.time() - work.enqueued
+                counts.requests += 1
+                counts.rows += work.rows
+                counts.latency.observe(latency)
+                counts.queue.observe(work.started - work.enqueued)
+                counts.batch.observe(work.batch_rows)
+                if self.observe is not None:
+                    self.observe(target, work, answer, key, latency)
+                route = self.routes.get(target.endpoint)
+                if route is not None and route.shadow is not None:
+                    self._mirror(target, route.shadow, work, answer)
+            done(answer, error)
+            if self.draining and not self.in_flight:
+                self._drained.set()
+
+        return finish
+
+    def _mirror(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
+        """Run a copy on the shadow in the background and compare; nothing here reaches the client."""
+        if shadow is target or self.draining:
+            return
+        if self._shadows >= _SHADOWS_UNDER_WAY:
+            shadow.counts.shadow_dropped += 1
+            return
+
+        def compare(other: Answer | None, error: Exception | None) -> None:
+            self._shadows -= 1
+            if other is None:
+                shadow.counts.shadow_errors += 1
+                return
+            shadow.counts.shadow_runs += 1
+            if not same_answer(answer, other):
+                shadow.counts.shadow_different += 1
+
+        copy = Work(
+            work.feeds,
+            work.rows,
+            work.outputs,
+            compare,
+            enqueued=self.loop.time(),
+            deadline=self.loop.time() + self.limits.deadline_s,
+            priority=1,
+            shape=work.shape,
+        )
+        self._shadows += 1
+        try:
+            self.residency.submit(shadow.resident, copy)
+        except ModelworksError:
+            self._shadows -= 1
+            shadow.counts.shadow_errors += 1
+
+    async def infer(
+        self,
+        target: Target,
+        feeds: dict[str, Array],
+        *,
+        outputs: tuple[str, ...] | None = None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+        priority: int | None = None,
+    ) -> Answer:
+        """Answer a decoded request; cancelling the caller cancels the work.
+
+        Raises:
+            ModelworksError: See ``submit``; also everything that can go wrong later.
+        """
+        future: asyncio.Future[Answer] = self.loop.create_future()
+
+        def done(answer: Answer | None, error: Exception | None) -> None:
+            if future.done():
+                return
+            if answer is not None:
+                future.set_result(answer)
+            else:
+                future.set_exception(error or RuntimeError("no answer"))
+
+        work = self.submit(
+            target, feeds, done, outputs=outputs, key=key, timeout_s=timeout_s, priority=priority
+        )
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.forget(work)
+            raise
+
+    def forget(self, work: Work) -> None:
+        """Cancel a work whose client went away."""
+        if not work.settled:
+            work.cancel()
+            self.in_flight -= 1
+            if self.draining and not self.in_flight:
+                self._drained.set()
+
+    # -- state -------------------------------------------------------------------------------------------------
+
+    def ready(self, name: str, version: str = "") -> bool:
+        """Say whether a request for this model would be taken (a cold model is loaded by its first request)."""
+        target = self.resolve(name, version)
+        return not self.draining and target.resident.state not in _NOT_READY
+
+    def residents(self, endpoints: Iterable[Endpoint]) -> set[Resident]:
+        """Return the models these endpoints keep in use."""
+        return {
+            self.routes[endpoint.name].targets[number].resident
+            for endpoint in endpoints
+            if endpoint.name in self.routes
+            for number in endpoint.in_use
+            if number in self.routes[endpoint.name].targets
+        }
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take nothing more and wait for what is under way; returns whether all of it was answered in time."""
+        self.draining = True
+        if self.in_flight:
+            try:
+                await asyncio.wait_for(self._drained.wait(), timeout_s)
+            except TimeoutError:
+                return False
+        return True
+
+
+def same_answer(one: Answer, other: Answer) -> bool:
+    """Say whether two answers agree: floats within 1e-4 relative and 1e-5 absolute, all else exactly."""
+    if one.keys() != other.keys():
+        return False
+    for name, array in one.items():
+        found = other[name]
+        if array.shape != found.shape:
+            return False
+        if array.dtype.kind == "f":
+            if not np.allclose(array, found, rtol=1e-4, atol=1e-5):
+                return False
+        elif not np.array_equal(array, found):
+            return False
+    return True

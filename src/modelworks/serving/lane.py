@@ -1,0 +1,217 @@
+"""The queue of one loaded model: bounded, batched where the measured curve says that batching pays."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+from modelworks.compute.runtime import GraphSession
+from modelworks.serving.curve import LatencyCurve
+from modelworks.serving.errors import Busy, DeadlinePassed
+from modelworks.serving.work import Outcome, Work, run_stacked
+
+PRIORITIES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneLimits:
+    """Limits of one model's queue.
+
+    Attributes:
+        queue_rows: Rows that may wait; more are refused with a retry time.
+        batch_rows: Most rows of one run.
+        batch_s: Longest run a batch may be grown to, seconds.
+        wait_s: Longest time a batch waits for another row, seconds; 0 never waits.
+        inline_s: Runs forecast to be shorter happen on the event loop, without a thread hop.
+        weight: Share of compute relative to other models.
+    """
+
+    queue_rows: int = 4096
+    batch_rows: int = 64
+    batch_s: float = 0.05
+    wait_s: float = 0.002
+    inline_s: float = 0.0003
+    weight: float = 1.0
+
+
+@dataclass(slots=True)
+class LaneCounts:
+    """What a lane did so far."""
+
+    runs: int = 0
+    rows: int = 0
+    inline_runs: int = 0
+    busy_s: float = 0.0
+    refused: int = 0
+    expired: int = 0
+
+
+class Pooled(Protocol):
+    """What a lane needs of the worker threads; see ``serving.pool``."""
+
+    def wake(self, lane: Lane) -> None:
+        """Take note that ``lane`` has work."""
+        ...
+
+
+class Lane:
+    """Works waiting for one session. Lives on the event loop; only ``execute`` may be called elsewhere.
+
+    Args:
+        name: For messages.
+        session: The loaded graph.
+        curve: Its measured latency.
+        limits: Bounds of queue and batch.
+        loop: The event loop.
+        pooled: Called when the lane has work for the worker threads.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        session: GraphSession,
+        curve: LatencyCurve,
+        limits: LaneLimits,
+        loop: AbstractEventLoop,
+        pooled: Pooled,
+    ) -> None:
+        self.name = name
+        self.session = session
+        self.curve = curve
+        self.limits = limits
+        self.counts = LaneCounts()
+        self.waiting: tuple[deque[Work], ...] = tuple(deque() for _ in range(PRIORITIES))
+        self.waiting_rows = 0
+        self.running = 0
+        self.virtual_s = 0.0
+        self.arrival_gap_s = 1.0
+        self._last_arrival = 0.0
+        self._loop = loop
+        self._pooled = pooled
+        self._flush_due = False
+
+    def submit(self, work: Work) -> None:
+        """Queue a work; its ``done`` is called later on the loop, never before this returns.
+
+        Raises:
+            Busy: The queue is full.
+        """
+        if self.waiting_rows and self.waiting_rows + work.rows > self.limits.queue_rows:
+            self.counts.refused += 1
+            backlog = self.curve.estimate(self.curve.best_rows) / self.curve.best_rows * self.waiting_rows
+            raise Busy(
+                f"Model '{self.name}': {self.waiting_rows} rows wait already "
+                f"(at most {self.limits.queue_rows}).",
+                retry_after_s=max(0.05, backlog),
+            )
+        gap = work.enqueued - self._last_arrival
+        self._last_arrival = work.enqueued
+        self.arrival_gap_s += 0.1 * (min(gap, 1.0) - self.arrival_gap_s)
+        self.waiting[work.priority].append(work)
+        self.waiting_rows += work.rows
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Run what arrived in this turn of the loop: here if it is quick, else hand it to the threads."""
+        self._flush_due = False
+        inline_s = self.limits.inline_s
+        while self.waiting_rows:
+            # Background work never takes the loop's time.
+            if (
+                not self.waiting[0]
+                or self.curve.estimate(min(self.waiting_rows, self._most_rows())) > inline_s
+            ):
+                self._pooled.wake(self)
+                return
+            batch = self.take_batch(self._loop.time())
+            if not batch:
+                return
+            start = perf_counter()
+            outcomes = run_stacked(self.session, batch)
+            self.counts.inline_runs += 1
+            self.deliver(batch, outcomes, perf_counter() - start)
+
+    def _most_rows(self) -> int:
+        return min(self.limits.batch_rows, self.curve.best_rows)
+
+    def take_batch(self, now: float) -> list[Work]:
+        """Remove and return the works of the next run: equal shapes, highest priority first, none expired."""
+        most = self._most_rows()
+        batch: list[Work] = []
+        rows = 0
+        for queue in self.waiting:
+            while queue:
+                work = queue[0]
+                if work.settled or work.deadline < now:
+                    queue.popleft()
+                    self.waiting_rows -= work.rows
+                    self._expire(work)
+                    continue
+                if batch and (rows + work.rows > most or work.shape != batch[0].shape):
+                    return batch
+                queue.popleft()
+                self.waiting_rows -= work.rows
+                rows += work.rows
+                work.started = now
+                batch.append(work)
+            if batch:
+                return batch
+        return batch
+
+    def _expire(self, work: Work) -> None:
+        if not work.settled:
+            self.counts.expired += 1
+            work.settle(None, DeadlinePassed(f"Model '{self.name}': the deadline passed while waiting."))
+
+    def expire(self, now: float) -> None:
+        """Answer every waiting work whose deadline passed."""
+        for queue in self.waiting:
+            for work in queue:
+                if work.deadline < now:
+                    self._expire(work)
+
+    def hold_s(self, now: float) -> float:
+        """Return how long the next batch is worth holding back for one more row (0.0: run it now).
+
+        Waiting one arrival gap costs every waiting row that gap and saves the compute of a separate run.
+        """
+        rows = self.waiting_rows
+        if self.limits.wait_s <= 0 or rows >= self._most_rows():
+            return 0.0
+        oldest = min(queue[0].enqueued for queue in self.waiting if queue)
+        left = self.limits.wait_s - (now - oldest)
+        if left <= 0 or self.arrival_gap_s * rows >= self.curve.gain_of_waiting(rows):
+            return 0.0
+        return min(left, self.arrival_gap_s)
+
+    def deliver(self, batch: list[Work], outcomes: list[Outcome], spent_s: float) -> None:
+        """Count a run and hand its outcomes to the works."""
+        rows = 0
+        for work in batch:
+            rows += work.rows
+        counts = self.counts
+        counts.runs += 1
+        counts.rows += rows
+        counts.busy_s += spent_s
+        self.virtual_s += spent_s / self.limits.weight
+        self.curve.observe(rows, spent_s)
+        for work, (answer, error) in zip(batch, outcomes, strict=True):
+            work.batch_rows = rows
+            work.settle(answer, error)
+
+    def fail_all(self, error: Exception) -> None:
+        """Answer everything that waits with ``error``."""
+        for queue in self.waiting:
+            while queue:
+                queue.popleft().settle(None, error)
+        self.waiting_rows = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self.waiting_rows and not self.running

@@ -1,0 +1,259 @@
+"""From a source to a session that is ready to answer: verify, prove once, load, warm up, measure."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelworks.compute.feeds import pack_rows
+from modelworks.compute.runtime import GraphSession
+from modelworks.core.errors import ModelworksError, TrustError
+from modelworks.core.signature import Signature
+from modelworks.packaging.replay import ReplayLimits, replay
+from modelworks.serving.curve import LatencyCurve
+from modelworks.serving.errors import Quarantined
+from modelworks.serving.memory import allocated_bytes
+from modelworks.serving.model import LoadedModel, ModelSource
+from modelworks.serving.tensors import DTYPES, Array
+from modelworks.serving.work import Work, run_stacked
+
+Prove = Callable[[ModelSource, LoadedModel], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A session and what its load showed.
+
+    Attributes:
+        session: The loaded graph.
+        curve: Latency by batch size, measured through the stacking that requests go through.
+        memory_bytes: Bytes the load and its warm-up runs left allocated.
+        load_s: Elapsed seconds of verifying, loading and warming up (without the proof).
+    """
+
+    session: GraphSession
+    curve: LatencyCurve
+    memory_bytes: int
+    load_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """How a package's first load in the limited child ended; kept by digest."""
+
+    digest: str
+    outcome: str
+    cause: str
+    wall: float
+    memory_bytes: int = 0
+
+
+class Proofs:
+    """The durable record of proven and quarantined packages, one small file each.
+
+    Args:
+        folder: Where the records are kept; ``None`` keeps them in memory.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._known: dict[str, Proof] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def of(self, digest: str) -> Proof | None:
+        """Return the record of a package, if there is one."""
+        found = self._known.get(digest)
+        if found is None and self._folder is not None:
+            try:
+                found = Proof(**json.loads((self._folder / f"{digest}.json").read_bytes()))
+            except (OSError, ValueError, TypeError):
+                return None
+            self._known[digest] = found
+        return found
+
+    def put(self, proof: Proof) -> None:
+        """Record an outcome durably."""
+        self._known[proof.digest] = proof
+        if self._folder is None:
+            return
+        temporary = self._folder / f".{proof.digest}.{os.getpid()}.{threading.get_ident()}"
+        with temporary.open("wb") as stream:
+            stream.write(json.dumps(asdict(proof)).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.rename(self._folder / f"{proof.digest}.json")
+
+    def forget(self, digest: str) -> None:
+        """Drop a record, so that the next load proves the package again."""
+        self._known.pop(digest, None)
+        if self._folder is not None:
+            (self._folder / f"{digest}.json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadLimits:
+    """Limits of a load.
+
+    Attributes:
+        proof: Limits of the child in which a package is first loaded and its golden examples replayed.
+        warm_up_s: Most time for measuring the latency curve.
+        batch_rows: Largest batch that is measured.
+        batch_s: Longest run a batch may be grown to.
+        threads: Threads of one run; 0 measures whether more than one pays.
+    """
+
+    proof: ReplayLimits = ReplayLimits()  # noqa: RUF009 - frozen
+    warm_up_s: float = 0.1
+    batch_rows: int = 64
+    batch_s: float = 0.05
+    threads: int = 1
+
+
+class Loader:
+    """Loads models; every method may be called from any thread.
+
+    Args:
+        proofs: Record of first loads.
+        limits: Limits of a load.
+    """
+
+    def __init__(self, proofs: Proofs, limits: LoadLimits) -> None:
+        self.proofs = proofs
+        self.limits = limits
+        self._building = threading.Lock()
+
+    def load(self, source: ModelSource) -> Loaded:
+        """Verify, prove if this digest never was, load, warm up and measure.
+
+        Raises:
+            TrustError: The bytes are not as signed, or the package is not fit to be loaded.
+            Quarantined: It failed its proof before.
+        """
+        known = self.proofs.of(source.digest)
+        if known is not None and known.outcome != "proven":
+            raise Quarantined(f"Model '{source.name}' is quarantined: {known.cause}")
+        start = time.perf_counter()
+        model = source.read()
+        proof_s = 0.0
+        if known is None:
+            proof_start = time.perf_counter()
+            self._prove(source, model)
+            proof_s = time.perf_counter() - proof_start
+        try:
+            with self._building:
+                loaded = self._build(source.signature, model)
+        except TrustError as error:
+            self.quarantine(source.digest, error.message)
+            raise Quarantined(f"Model '{source.name}' is quarantined: {error.message}") from error
+        load_s = time.perf_counter() - start - proof_s
+        return Loaded(
+            session=loaded.session, curve=loaded.curve, memory_bytes=loaded.memory_bytes, load_s=load_s
+        )
+
+    def _prove(self, source: ModelSource, model: LoadedModel) -> None:
+        examples = model.examples
+        if examples is None:
+            return
+        try:
+            replay(model.onnx, source.signature, examples, self.limits.proof)
+        except TrustError as error:
+            self.quarantine(source.digest, error.message)
+            raise Quarantined(f"Model '{source.name}' is quarantined: {error.message}") from error
+        self.proofs.put(Proof(digest=source.digest, outcome="proven", cause="", wall=time.time()))
+
+    def quarantine(self, digest: str, cause: str) -> None:
+        """Record that a package must not be loaded, and why."""
+        self.proofs.put(Proof(digest=digest, outcome="quarantined", cause=cause, wall=time.time()))
+
+    def _build(self, signature: Signature, model: LoadedModel) -> Loaded:
+        before = allocated_bytes()
+        start = time.perf_counter()
+        session = GraphSession(model.onnx, threads=max(1, self.limits.threads))
+        check_names(session, signature)
+        curve = LatencyCurve(self.limits.batch_rows)
+        feeds = sample_feeds(signature, model.examples)
+        if feeds is not None:
+            self._warm_up(session, signature, feeds, curve)
+        memory = max(0, allocated_bytes() - before)
+        return Loaded(session=session, curve=curve, memory_bytes=memory, load_s=time.perf_counter() - start)
+
+    def _warm_up(
+        self, session: GraphSession, signature: Signature, feeds: dict[str, Array], curve: LatencyCurve
+    ) -> None:
+        def run(rows: int) -> None:
+            works = [Work(feeds, 1, None, _ignore, enqueued=0.0) for _ in range(rows)]
+            run_stacked(session, works)
+
+        if stacks(session, signature, feeds):
+            curve.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
+        else:
+            alone = LatencyCurve(1)
+            alone.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
+            curve.sizes, curve.seconds = alone.sizes, alone.seconds
+
+
+def check_names(session: GraphSession, signature: Signature) -> None:
+    """Raise unless the graph has the inputs and outputs its signature names."""
+    wanted = {tensor.name for tensor in signature.inputs}
+    if set(session.inputs) != wanted:
+        raise TrustError(
+            f"The graph's inputs are {sorted(session.inputs)}, its signature says {sorted(wanted)}.",
+            code="MW3420",
+        )
+    missing = {tensor.name for tensor in signature.outputs} - set(session.outputs)
+    if missing:
+        raise TrustError(f"The graph has no output {sorted(missing)}.", code="MW3421")
+
+
+def sample_feeds(signature: Signature, examples: Mapping[str, Any] | None) -> dict[str, Array] | None:
+    """Return one-row feeds to warm up with: the first golden row, else zeros; ``None`` if a size is unknown."""
+    if examples is not None and all(tensor.columns for tensor in signature.inputs):
+        try:
+            return pack_rows(signature, list(examples["rows"][:1]))
+        except (ModelworksError, KeyError, TypeError):
+            return None
+    if any(axis < 0 for tensor in signature.inputs for axis in tensor.shape[1:]):
+        return None
+    feeds: dict[str, Array] = {}
+    for tensor in signature.inputs:
+        shape = (1, *tensor.shape[1:])
+        if tensor.datatype == "BYTES":
+            feeds[tensor.name] = np.full(shape, "", dtype=object)
+        else:
+            feeds[tensor.name] = np.zeros(shape, dtype=DTYPES[tensor.datatype])
+    return feeds
+
+
+def stacks(session: GraphSession, signature: Signature, feeds: dict[str, Array]) -> bool:
+    """Say whether two stacked rows get the answers each gets alone (else the model is never batched)."""
+    if any(tensor.shape[0] >= 0 for tensor in signature.inputs):
+        return False
+    try:
+        alone = session.run(feeds)
+        both = session.run({name: np.concatenate([array, array]) for name, array in feeds.items()})
+    except Exception:
+        return False
+    for name, array in alone.items():
+        for row in (0, 1):
+            found = both[name][row : row + 1] if both[name].ndim else both[name]
+            if found.shape != array.shape:
+                return False
+            if array.dtype.kind == "f":
+                if not np.allclose(found, array, rtol=1e-3, atol=1e-5, equal_nan=True):
+                    return False
+            elif not np.array_equal(found, array):
+                return False
+    return True
+
+
+def _ignore(answer: object, error: object) -> None:
+    """Warm-up answers are nobody's."""

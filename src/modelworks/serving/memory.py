@@ -1,0 +1,55 @@
+"""How much memory a load really took: the allocator's own books, else the resident size."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import functools
+from collections.abc import Callable
+
+import psutil
+
+
+class _MallInfo2(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6")
+        library.mallinfo2.restype = _MallInfo2
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+def allocated_bytes() -> int:
+    """Return bytes handed out by the allocator and not yet returned (glibc), else the resident size.
+
+    Unlike the resident size it does not move when pages are touched late or kept by the allocator, so the
+    difference around a load is the load's own.
+    """
+    library = _libc()
+    if library is None:
+        return resident_bytes()
+    info = library.mallinfo2()
+    return int(info.uordblks + info.hblkhd)
+
+
+def resident_bytes() -> int:
+    """Return the resident size of this process."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def trim() -> None:
+    """Give freed memory back to the operating system (glibc; elsewhere nothing happens)."""
+    library = _libc()
+    release: Callable[[int], int] | None = getattr(library, "malloc_trim", None)
+    if release is not None:
+        release(0)

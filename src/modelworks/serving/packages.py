@@ -1,0 +1,101 @@
+"""Packages on disk as model sources: found by folder, verified again at every load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelworks.core.errors import TrustError, UsageError
+from modelworks.core.signature import Signature
+from modelworks.packaging.manifest import MANIFEST, MODEL
+from modelworks.packaging.package import Package, TrustPolicy, open_package
+from modelworks.serving.model import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageSource:
+    """A package in a folder or ``.mwpkg`` file.
+
+    Attributes:
+        path: Where it is.
+        trust: Whose signature is accepted, at the first look and at every load.
+    """
+
+    name: str
+    digest: str
+    signature: Signature
+    graph_bytes: int
+    path: Path
+    trust: TrustPolicy
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    def read(self) -> LoadedModel:
+        package = self.open()
+        return LoadedModel(onnx=package.onnx, examples=package.examples)
+
+    def open(self) -> Package:
+        """Return the whole verified package.
+
+        Raises:
+            TrustError: The bytes changed since the package was registered.
+        """
+        package = open_package(self.path, self.trust)
+        if package.digest != self.digest:
+            raise TrustError(
+                f"The package of '{self.name}' is another one than was deployed "
+                f"({package.digest[:12]} instead of {self.digest[:12]}).",
+                code="MW3422",
+            )
+        return package
+
+
+def package_source(path: Path, trust: TrustPolicy) -> PackageSource:
+    """Verify a package and return it as a source.
+
+    Raises:
+        TrustError: It is not a package whose bytes and signature hold.
+    """
+    package = open_package(path, trust)
+    return PackageSource(
+        name=package.manifest.name,
+        digest=package.digest,
+        signature=package.signature,
+        graph_bytes=package.manifest.files[MODEL].size,
+        path=path.resolve(),
+        trust=trust,
+    )
+
+
+def find_packages(paths: list[Path]) -> Iterator[Path]:
+    """Yield every package at or directly inside ``paths``, in name order.
+
+    Raises:
+        UsageError: A path holds no package.
+    """
+    for path in paths:
+        if path.suffix == ".mwpkg" or (path / MANIFEST).is_file():
+            yield path
+            continue
+        found = [
+            child
+            for child in (sorted(path.iterdir()) if path.is_dir() else [])
+            if child.suffix == ".mwpkg" or (child / MANIFEST).is_file()
+        ]
+        if not found:
+            raise UsageError(
+                f"There is no package at {path}.", code="MW1311", hint="mw produce makes packages"
+            )
+        yield from found
+
+
+def created(path: Path) -> str:
+    """Return when a package folder says it was made ("" if it does not say); only used to order versions."""
+    try:
+        return str(json.loads((path / MANIFEST).read_bytes()).get("created", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

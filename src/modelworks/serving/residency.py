@@ -1,0 +1,410 @@
+"""Which models are in memory: loaded on first use under a stated cap, evicted by what they would cost to miss."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import AbstractEventLoop, Future
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import monotonic
+
+from modelworks.core.errors import ModelworksError
+from modelworks.serving.errors import Busy, ModelTooLarge, NotReady, Quarantined
+from modelworks.serving.lane import Lane, LaneLimits, Pooled
+from modelworks.serving.loading import Loaded, Loader
+from modelworks.serving.memory import trim
+from modelworks.serving.model import ModelSource
+from modelworks.serving.work import Work
+
+_log = logging.getLogger("modelworks.serving")
+_GUESS_FACTOR = 3
+_GUESS_FLOOR = 512 * 1024
+_TRIM_BYTES = 16 * 2**20
+
+
+class State(StrEnum):
+    """Where a model stands."""
+
+    COLD = "cold"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    UNLOADED = "unloaded"
+
+
+@dataclass(eq=False, slots=True)
+class Resident:
+    """One package the server may load.
+
+    Attributes:
+        source: Where its verified bytes come from.
+        state: Where it stands.
+        lane: Its queue and session while it is ready.
+        memory_bytes: Measured size; a guess from the graph's size until it was loaded once.
+        measured: Whether ``memory_bytes`` is measured.
+        load_s: Seconds of its last load.
+        hits: Requests since it came in, halved at every eviction.
+        clock: The cache clock at its last use (GreedyDual).
+        pins: Why it may not be evicted.
+        backlog: Works that wait for the load.
+        cause: Why it failed or is quarantined.
+    """
+
+    source: ModelSource
+    state: State = State.COLD
+    lane: Lane | None = None
+    memory_bytes: int = 0
+    measured: bool = False
+    load_s: float = 0.0
+    hits: float = 0.0
+    clock: float = 0.0
+    pins: set[str] = field(default_factory=set)
+    backlog: deque[Work] = field(default_factory=deque)
+    backlog_rows: int = 0
+    loading: Future[None] | None = None
+    cause: str = ""
+    loads: int = 0
+    evictions: int = 0
+    retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class ResidencyCounts:
+    """Events since the start."""
+
+    loads: int = 0
+    load_failures: int = 0
+    evictions: int = 0
+    refused_too_large: int = 0
+    load_s: float = 0.0
+
+
+class Residency:
+    """The models in memory. All methods run on the event loop; loading happens in loader threads.
+
+    Eviction is GreedyDual-Size with frequency (Cao and Irani, 1997; Cherkasova, 1998): the model with the least
+    ``clock + hits * load seconds / bytes`` leaves, and the clock rises to that value, so that a model that was
+    costly once but is not used any more ages out.
+
+    Args:
+        loop: The event loop.
+        loader: Verifies and loads.
+        pool: Worker threads of the lanes.
+        cap_bytes: Most bytes of loaded models.
+        lane_limits: Limits of every lane.
+        loader_threads: Loads side by side.
+        waiting_rows: Rows that may wait for one loading model.
+    """
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        loader: Loader,
+        pool: Pooled,
+        *,
+        cap_bytes: int,
+        lane_limits: LaneLimits,
+        loader_threads: int = 2,
+        waiting_rows: int = 4096,
+    ) -> None:
+        self.cap_bytes = cap_bytes
+        self.used_bytes = 0
+        self.reserved_bytes = 0
+        self.counts = ResidencyCounts()
+        self.residents: dict[str, Resident] = {}
+        self.on_change: Callable[[Resident], None] = _nothing
+        self._loop = loop
+        self._loader = loader
+        self._pool = pool
+        self._lane_limits = lane_limits
+        self._waiting_rows = waiting_rows
+        self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="serving-load")
+        self._room: deque[Future[None]] = deque()
+        self._clock = 0.0
+        self._freed_since_trim = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, source: ModelSource) -> Resident:
+        """Make a package known; nothing is loaded."""
+        resident = self.residents.get(source.digest)
+        if resident is None:
+            guess = source.graph_bytes * _GUESS_FACTOR + _GUESS_FLOOR
+            resident = Resident(source=source, memory_bytes=guess)
+            known = self._loader.proofs.of(source.digest)
+            if known is not None and known.outcome != "proven":
+                resident.state, resident.cause = State.QUARANTINED, known.cause
+            self.residents[source.digest] = resident
+        return resident
+
+    def submit(self, resident: Resident, work: Work) -> None:
+        """Queue a work on the model, loading it first if need be.
+
+        Raises:
+            Busy: Its queue is full.
+            Quarantined: It may not be loaded.
+            ModelTooLarge: It can never fit.
+        """
+        resident.hits += 1.0
+        resident.clock = self._clock
+        lane = resident.lane
+        if lane is not None and resident.state is State.READY:
+            lane.submit(work)
+            return
+        self._check_loadable(resident)
+        if resident.backlog_rows and resident.backlog_rows + work.rows > self._waiting_rows:
+            raise Busy(
+                f"Model '{resident.source.name}' is loading and {resident.backlog_rows} rows wait for it already.",
+                retry_after_s=max(1.0, resident.load_s),
+            )
+        resident.backlog.append(work)
+        resident.backlog_rows += work.rows
+        self._start(resident)
+
+    async def ready(self, resident: Resident) -> Lane:
+        """Load the model if need be and return its lane.
+
+        Raises:
+            ModelworksError: It cannot be loaded; the error says why.
+        """
+        while resident.lane is None:
+            self._check_loadable(resident)
+            await asyncio.shield(self._start(resident))
+        return resident.lane
+
+    def pin(self, resident: Resident, reason: str) -> None:
+        """Keep the model in memory once it is there."""
+        resident.pins.add(reason)
+
+    def unpin(self, resident: Resident, reason: str) -> None:
+        """Take back one reason for keeping it."""
+        resident.pins.discard(reason)
+        self._wake_room()
+
+    def _check_loadable(self, resident: Resident) -> None:
+        name = resident.source.name
+        if resident.state is State.QUARANTINED:
+            raise Quarantined(f"Model '{name}' is quarantined: {resident.cause}")
+        if resident.state is State.UNLOADED:
+            raise NotReady(f"Model '{name}' was unloaded; an admin has to load it.", retry_after_s=30.0)
+        if resident.state is State.FAILED and monotonic() < resident.retry_at:
+            raise NotReady(f"Model '{name}' failed to load: {resident.cause}", retry_after_s=5.0)
+        if resident.memory_bytes > self.cap_bytes and (resident.measured or self._surely_too_large(resident)):
+            self.counts.refused_too_large += 1
+            raise ModelTooLarge(
+                f"Model '{name}' needs {resident.memory_bytes / 1e6:.1f} MB"
+                f"{'' if resident.measured else ' (graph alone)'}, the cap of all models is "
+                f"{self.cap_bytes / 1e6:.1f} MB.",
+                hint="mw serve --memory with a larger cap",
+            )
+
+    def _surely_too_large(self, resident: Resident) -> bool:
+        return resident.source.graph_bytes > self.cap_bytes
+
+    def _start(self, resident: Resident) -> Future[None]:
+        if resident.loading is None:
+            resident.loading = self._loop.create_future()
+            resident.loading.add_done_callback(_observe)
+            resident.state = State.LOADING
+            task = self._loop.create_task(self._load(resident))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return resident.loading
+
+    async def _load(self, resident: Resident) -> None:
+        finished = resident.loading
+        assert finished is not None
+        reserved = 0
+        try:
+            reserved = min(resident.memory_bytes, self.cap_bytes)
+            await self._make_room(reserved)
+            self.reserved_bytes += reserved
+            try:
+                loaded = await self._loop.run_in_executor(self._threads, self._loader.load, resident.source)
+            finally:
+                self.reserved_bytes -= reserved
+            self._admit(resident, loaded)
+        except Exception as error:
+            self._failed(resident, error)
+            finished.set_exception(error)
+        else:
+            finished.set_result(None)
+        finally:
+            resident.loading = None
+            self.on_change(resident)
+            self._wake_room()
+        self._release_backlog(resident)
+
+    def _admit(self, resident: Resident, loaded: Loaded) -> None:
+        resident.memory_bytes = max(1, loaded.memory_bytes)
+        resident.measured = True
+        resident.load_s = loaded.load_s
+        if resident.memory_bytes > self.cap_bytes:
+            resident.state = State.COLD
+            self._check_loadable(resident)
+        resident.lane = Lane(
+            resident.source.name, loaded.session, loaded.curve, self._lane_limits, self._loop, self._pool
+        )
+        resident.state = State.READY
+        resident.cause = ""
+        resident.loads += 1
+        resident.clock = self._clock
+        self.counts.loads += 1
+        self.counts.load_s += loaded.load_s
+        self.used_bytes += resident.memory_bytes
+        self._evict_down_to(self.cap_bytes - self.reserved_bytes, keep=resident)
+
+    def _failed(self, resident: Resident, error: Exception) -> None:
+        self.counts.load_failures += 1
+        resident.cause = error.message if isinstance(error, ModelworksError) else type(error).__name__
+        if isinstance(error, Quarantined):
+            resident.state = State.QUARANTINED
+            resident.cause = resident.cause.split("is quarantined: ", 1)[-1]
+        elif isinstance(error, (ModelTooLarge, Busy)):
+            resident.state = State.COLD
+        else:
+            resident.state, resident.retry_at = State.FAILED, monotonic() + 5.0
+        _log.warning("model %s was not loaded: %s", resident.source.name, resident.cause)
+
+    def _release_backlog(self, resident: Resident) -> None:
+        works, resident.backlog, resident.backlog_rows = resident.backlog, deque(), 0
+        lane = resident.lane
+        now = self._loop.time()
+        for work in works:
+            if work.settled:
+                continue
+            try:
+                if lane is None:
+                    self._check_loadable(resident)
+                    raise NotReady(f"Model '{resident.source.name}' was not loaded: {resident.cause}")
+                if work.deadline < now:
+                    work.settle(
+                        None, NotReady(f"Model '{resident.source.name}' was loaded after the deadline.")
+                    )
+                    continue
+                lane.submit(work)
+            except ModelworksError as error:
+                work.settle(None, error)
+
+    async def _make_room(self, needed: int) -> None:
+        while not self._evict_down_to(self.cap_bytes - self.reserved_bytes - needed, keep=None):
+            if self.used_bytes + self.reserved_bytes == 0:
+                return
+            waiter = self._loop.create_future()
+            self._room.append(waiter)
+            timer = self._loop.call_later(0.05, _resolve, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+
+    def _wake_room(self) -> None:
+        while self._room:
+            _resolve(self._room.popleft())
+
+    def _evict_down_to(self, bytes_left: int, keep: Resident | None) -> bool:
+        """Evict the cheapest to miss until at most ``bytes_left`` are used; says whether that was reached."""
+        while self.used_bytes > bytes_left:
+            idle = [
+                resident
+                for resident in self.residents.values()
+                if resident.lane is not None
+                and not resident.pins
+                and resident is not keep
+                and resident.lane.idle
+            ]
+            if not idle:
+                return False
+            self._evict(min(idle, key=_worth))
+        return True
+
+    def _evict(self, resident: Resident) -> None:
+        lane, resident.lane = resident.lane, None
+        self._clock = max(self._clock, _worth(resident))
+        resident.state = State.COLD
+        resident.hits *= 0.5
+        resident.evictions += 1
+        self.counts.evictions += 1
+        self.used_bytes -= resident.memory_bytes
+        self._freed_since_trim += resident.memory_bytes
+        # Freeing a large session takes milliseconds: the last reference goes in a loader thread.
+        held = [lane]
+        del lane
+        due = self._freed_since_trim > _TRIM_BYTES
+        if due:
+            self._freed_since_trim = 0
+        self._threads.submit(_drop, held, due)
+        self.on_change(resident)
+
+    def unload(self, resident: Resident) -> None:
+        """Take no more requests for the model until it is loaded by name, and drop it once nothing runs on it."""
+        if resident.state is State.LOADING:
+            self._loop.call_later(0.01, self.unload, resident)
+            return
+        if resident.state in {State.QUARANTINED, State.FAILED}:
+            return
+        resident.state = State.UNLOADED
+        self._drop_when_idle(resident)
+
+    def _drop_when_idle(self, resident: Resident) -> None:
+        lane = resident.lane
+        if lane is None or resident.state is not State.UNLOADED:
+            return
+        if lane.idle:
+            self._evict(resident)
+            resident.state = State.UNLOADED
+        else:
+            self._loop.call_later(0.01, self._drop_when_idle, resident)
+
+    def release(self, resident: Resident) -> None:
+        """Lift a quarantine, a failure or an unload: the next load proves the package again."""
+        if resident.state is State.UNLOADED:
+            resident.state = State.READY if resident.lane is not None else State.COLD
+        if resident.state in {State.QUARANTINED, State.FAILED}:
+            self._loader.proofs.forget(resident.source.digest)
+            resident.state, resident.cause, resident.retry_at = State.COLD, "", 0.0
+
+    def quarantine(self, resident: Resident, cause: str) -> None:
+        """Take a model out of service for good, with a cause; what waits is answered with it."""
+        self._loader.quarantine(resident.source.digest, cause)
+        lane = resident.lane
+        if lane is not None:
+            lane.fail_all(Quarantined(f"Model '{resident.source.name}' is quarantined: {cause}"))
+            self._evict(resident)
+        resident.state, resident.cause = State.QUARANTINED, cause
+        self.on_change(resident)
+
+    def close(self) -> None:
+        """Stop loading."""
+        for task in list(self._tasks):
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _worth(resident: Resident) -> float:
+    return resident.clock + resident.hits * max(resident.load_s, 1e-4) / max(resident.memory_bytes, 1)
+
+
+def _drop(held: list[Lane | None], give_back: bool) -> None:
+    held.clear()
+    if give_back:
+        trim()
+
+
+def _resolve(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _observe(future: Future[None]) -> None:
+    """Mark an exception as seen: every waiter gets it through its own work."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _nothing(resident: Resident) -> None:
+    """Nobody listens."""

@@ -1,0 +1,264 @@
+"""Routes and the one gate in front of them: host, origin, token, role; default deny."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelworks.core.errors import ModelworksError
+from modelworks.serving.access import ANYBODY, Access, Principal
+from modelworks.serving.errors import Forbidden, UnknownModel
+from modelworks.serving.rest.message import Exchange, Head, Response, request_id
+from modelworks.serving.rest.statuses import bare_error, error_response
+
+_log = logging.getLogger("modelworks.serving")
+
+POLICIES = ("open", "any", "infer", "monitor", "admin")
+
+Answered = Response | Awaitable[Response] | None
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """A request that passed the gate.
+
+    Attributes:
+        exchange: The request and the way to answer it.
+        principal: Who asks.
+        arguments: Named parts of the path.
+        id: Request id, sent back in ``x-request-id``.
+    """
+
+    exchange: Exchange
+    principal: Principal
+    arguments: dict[str, str]
+    id: str
+
+    @property
+    def head(self) -> Head:
+        return self.exchange.head
+
+    @property
+    def body(self) -> bytes:
+        return self.exchange.body
+
+
+Handler = Callable[[Call], Answered]
+AccessLog = Callable[[Call, Response], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One route; there is none without a policy.
+
+    Attributes:
+        method: HTTP method.
+        pattern: Path with ``{name}`` parts.
+        policy: ``open`` (no token), ``any`` (any token), or the role it takes.
+        handler: Returns the response, an awaitable of it, or ``None`` if it answers the exchange itself later.
+        body_bytes: Longest body.
+        summary: One line for the OpenAPI document.
+        about: Entries of the OpenAPI operation: ``requestBody``, ``responses``, ``tags``.
+    """
+
+    method: str
+    pattern: str
+    policy: str
+    handler: Handler
+    body_bytes: int = 64 * 1024
+    summary: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise AssertionError(f"route {self.pattern} has no policy")
+
+    def match(self, segments: tuple[str, ...]) -> dict[str, str] | None:
+        """Return the named parts if the path fits."""
+        parts = self.pattern.split("/")[1:]
+        if len(parts) != len(segments):
+            return None
+        found = {}
+        for part, segment in zip(parts, segments, strict=True):
+            if part.startswith("{"):
+                if not segment:
+                    return None
+                found[part[1:-1]] = segment
+            elif part != segment:
+                return None
+        return found
+
+
+@dataclass(eq=False, slots=True)
+class Plan:
+    """What was decided about a head: the handler to call, or the refusal."""
+
+    handler: Handler | None
+    principal: Principal
+    arguments: dict[str, str]
+    body_bytes: int
+    refusal: ModelworksError | None = None
+    method_refused: tuple[str, ...] = ()
+    cors: str | None = None
+
+
+class Application:
+    """Takes exchanges from a carrier to the handlers of the routes.
+
+    Args:
+        access: Tokens, hosts, origins.
+        log: Called with every answered request, for the access log.
+    """
+
+    def __init__(self, access: Access, log: AccessLog | None = None) -> None:
+        self.access = access
+        self.routes: list[Route] = []
+        self.log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, *routes: Route) -> None:
+        """Add routes; the first that matches answers."""
+        self.routes.extend(routes)
+
+    # -- the carrier's side ------------------------------------------------------------------------------------
+
+    def refuse(self, head: Head) -> Response | None:
+        """Decide on a head before its body is read."""
+        plan = self._plan(head)
+        if plan.refusal is None:
+            return None
+        return error_response(plan.refusal, request_id(head))
+
+    def body_limit(self, head: Head) -> int:
+        """Return the longest body of such a request."""
+        return self._plan(head).body_bytes
+
+    def malformed(self, status: int, reason: str) -> Response:
+        """Return the answer to bytes that are no request."""
+        return bare_error(status, f"MW1410: {reason}")
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer an exchange."""
+        head = exchange.head
+        plan = self._plan(head)
+        call = Call(exchange, plan.principal, plan.arguments, request_id(head))
+        try:
+            if plan.refusal is not None:
+                raise plan.refusal
+            if plan.method_refused:
+                self._refuse_method(call, plan)
+                return
+            if plan.principal.bucket is not None:
+                plan.principal.bucket.take()
+            assert plan.handler is not None
+            answered = plan.handler(call)
+        except Exception as error:
+            self.fail(call, error)
+            return
+        if answered is None:
+            return
+        if isinstance(answered, Response):
+            self.reply(call, answered)
+            return
+        task = asyncio.ensure_future(self._finish(call, answered))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        exchange.on_gone = task.cancel
+
+    async def _finish(self, call: Call, answered: Awaitable[Response]) -> None:
+        try:
+            response = await answered
+        except Exception as error:
+            self.fail(call, error)
+        else:
+            self.reply(call, response)
+
+    def reply(self, call: Call, response: Response) -> None:
+        """Send an answer and log it."""
+        headers = response.headers
+        plan: Plan = call.exchange.head.plan
+        if plan.cors is not None:
+            headers = (
+                *headers,
+                (b"access-control-allow-origin", plan.cors.encode("latin-1")),
+                (b"vary", b"origin"),
+            )
+        response.headers = (*headers, (b"x-request-id", call.id.encode("ascii")))
+        call.exchange.reply(response)
+        if self.log is not None:
+            self.log(call, response)
+
+    def fail(self, call: Call, error: Exception) -> None:
+        """Send an error in the protocol's shape; the unexpected is logged with its trace and told without it."""
+        if not isinstance(error, ModelworksError):
+            _log.error("request %s failed", call.id, exc_info=error)
+        response = error_response(error, call.id)
+        response.headers = tuple(header for header in response.headers if header[0] != b"x-request-id")
+        self.reply(call, response)
+
+    # -- planning ----------------------------------------------------------------------------------------------
+
+    def _plan(self, head: Head) -> Plan:
+        if head.generation != self.access.generation:
+            head.plan = self._make_plan(head)
+            head.generation = self.access.generation
+        plan: Plan = head.plan
+        return plan
+
+    def _make_plan(self, head: Head) -> Plan:
+        origin = head.headers.get("origin")
+        try:
+            self.access.check_host(head.headers.get("host", ""), origin)
+        except Forbidden as error:
+            return Plan(None, ANYBODY, {}, 0, refusal=error)
+        segments = head.segments()
+        wanted = "GET" if head.method == "HEAD" else head.method
+        matching = [(route, found) for route in self.routes if (found := route.match(segments)) is not None]
+        for route, found in matching:
+            if route.method != wanted:
+                continue
+            principal = ANYBODY
+            if route.policy != "open":
+                try:
+                    principal = self.access.authenticate(head.headers.get("authorization"))
+                    if not principal.may(route.policy):
+                        raise Forbidden(f"A token of the role '{principal.role}' may not do this.")
+                except ModelworksError as error:
+                    return Plan(None, ANYBODY, {}, 0, refusal=error, cors=origin)
+            return Plan(route.handler, principal, found, route.body_bytes, cors=origin)
+        if matching:
+            methods = tuple(sorted({route.method for route, _ in matching}))
+            return Plan(None, ANYBODY, {}, 0, method_refused=methods, cors=origin)
+        try:
+            # Without a token nobody learns which paths exist.
+            self.access.authenticate(head.headers.get("authorization"))
+        except ModelworksError as error:
+            return Plan(None, ANYBODY, {}, 0, refusal=error, cors=origin)
+        return Plan(None, ANYBODY, {}, 0, refusal=UnknownModel("There is no such path."), cors=origin)
+
+    def _refuse_method(self, call: Call, plan: Plan) -> None:
+        allowed = ", ".join((*plan.method_refused, "OPTIONS")).encode()
+        if call.head.method == "OPTIONS":
+            response = Response(204, b"", media=b"text/plain")
+            response.headers = (
+                (b"allow", allowed),
+                (b"access-control-allow-methods", allowed),
+                (
+                    b"access-control-allow-headers",
+                    b"authorization, content-type, inference-header-content-length",
+                ),
+                (b"access-control-max-age", b"600"),
+            )
+        else:
+            response = bare_error(405, "MW1411: This path takes " + ", ".join(plan.method_refused) + ".")
+            response.headers = ((b"allow", allowed),)
+        self.reply(call, response)
+
+    async def close(self) -> None:
+        """End what handlers still do."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,244 @@
+"""The Open Inference Protocol's inference request and response, as JSON with optional binary tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelworks.core.signature import Signature, Tensor
+from modelworks.serving.errors import BadRequest
+from modelworks.serving.model import Answer
+from modelworks.serving.routing import Target
+from modelworks.serving.tensors import (
+    DTYPES,
+    Array,
+    check_shape,
+    datatype_of,
+    from_binary,
+    from_json,
+    to_binary,
+    to_list,
+)
+
+
+class SentInput(msgspec.Struct):
+    """One input tensor of a request."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] | None = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class AskedOutput(msgspec.Struct):
+    """One requested output."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class InferBody(msgspec.Struct):
+    """The JSON part of an inference request."""
+
+    inputs: list[SentInput]
+    id: str = ""
+    parameters: dict[str, Any] | None = None
+    outputs: list[AskedOutput] | None = None
+
+
+_BODY = msgspec.json.Decoder(InferBody)
+_ENCODER = msgspec.json.Encoder()
+_UNSUPPORTED = ("shared_memory_region", "classification")
+
+
+@dataclass(slots=True)
+class Asked:
+    """A decoded request.
+
+    Attributes:
+        feeds: Input name -> array.
+        outputs: Output names asked for; ``None`` asks for all.
+        id: The client's id.
+        binary: Names of outputs to send as binary tensors.
+        parameters: Parameters of the request.
+    """
+
+    feeds: dict[str, Array]
+    outputs: tuple[str, ...] | None
+    id: str
+    binary: frozenset[str]
+    parameters: dict[str, Any]
+
+
+def decode(body: bytes, json_length: str | None, signature: Signature) -> Asked:
+    """Decode a request body.
+
+    Args:
+        body: The decompressed body.
+        json_length: Value of ``Inference-Header-Content-Length``: bytes of JSON before the binary tensors.
+        signature: The model's signature.
+
+    Raises:
+        BadRequest: The body is not such a request or does not fit the signature.
+    """
+    tail = memoryview(b"")
+    if json_length is not None:
+        if not (json_length.isascii() and json_length.isdigit()) or int(json_length) > len(body):
+            raise BadRequest(
+                "Inference-Header-Content-Length is not a length within the body.", code="MW1413"
+            )
+        tail = memoryview(body)[int(json_length) :]
+        body = body[: int(json_length)]
+    try:
+        request = _BODY.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"The body is not an inference request: {str(error)[:200]}.", code="MW1402"
+        ) from None
+    feeds = _feeds(request.inputs, tail, signature)
+    parameters = request.parameters or {}
+    outputs, binary = _outputs(request.outputs, parameters, signature)
+    return Asked(feeds, outputs, request.id, binary, parameters)
+
+
+def _feeds(inputs: list[SentInput], tail: memoryview, signature: Signature) -> dict[str, Array]:
+    feeds: dict[str, Array] = {}
+    offset = 0
+    known = {tensor.name: tensor for tensor in signature.inputs}
+    for sent in inputs:
+        tensor = known.get(sent.name)
+        if tensor is None or sent.name in feeds:
+            raise BadRequest(
+                f"Input '{sent.name[:100]}' {'occurs twice' if tensor else 'is not one of the model'}; "
+                f"it takes {', '.join(known)}.",
+                code="MW1414",
+            )
+        check_datatype(tensor, sent.datatype)
+        check_shape(tensor, sent.shape)
+        size = sent.parameters.get("binary_data_size") if sent.parameters else None
+        if size is None:
+            if sent.parameters and "shared_memory_region" in sent.parameters:
+                raise BadRequest("Shared memory regions are not served; send the data.", code="MW1415")
+            if not sent.data:
+                raise BadRequest(f"Input '{sent.name}' has no data.", code="MW1404")
+            feeds[sent.name] = from_json(sent.name, sent.datatype, sent.shape, sent.data)
+            continue
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(tail) - offset:
+            raise BadRequest(
+                f"Input '{sent.name}': binary_data_size is {size!r:.40}, {len(tail) - offset} bytes are left.",
+                code="MW1413",
+            )
+        feeds[sent.name] = from_binary(sent.name, sent.datatype, sent.shape, tail[offset : offset + size])
+        offset += size
+    if offset != len(tail):
+        raise BadRequest(f"{len(tail) - offset} bytes follow the last binary tensor.", code="MW1413")
+    if len(feeds) != len(known):
+        missing = ", ".join(f"'{name}'" for name in known if name not in feeds)
+        raise BadRequest(f"The model's input {missing} is missing.", code="MW1414")
+    return feeds
+
+
+def check_datatype(tensor: Tensor, datatype: str) -> None:
+    """Raise unless the sent datatype is the signature's."""
+    if datatype != tensor.datatype:
+        known = "" if datatype in DTYPES else " (which is no datatype that is served)"
+        raise BadRequest(
+            f"Input '{tensor.name}': the model takes {tensor.datatype}, got {datatype[:20]}{known}.",
+            code="MW1416",
+        )
+
+
+def _outputs(
+    asked: list[AskedOutput] | None, parameters: dict[str, Any], signature: Signature
+) -> tuple[tuple[str, ...] | None, frozenset[str]]:
+    all_binary = parameters.get("binary_data_output") is True
+    if not asked:
+        names = frozenset(tensor.name for tensor in signature.outputs) if all_binary else frozenset()
+        return None, names
+    known = [tensor.name for tensor in signature.outputs]
+    binary = set()
+    for output in asked:
+        if output.name not in known:
+            raise BadRequest(
+                f"The model has no output '{output.name[:100]}'; it has {', '.join(known)}.", code="MW1417"
+            )
+        wanted = output.parameters or {}
+        for name in _UNSUPPORTED:
+            if wanted.get(name):
+                raise BadRequest(f"The output parameter '{name}' is not served.", code="MW1415")
+        if wanted.get("binary_data", all_binary) is True:
+            binary.add(output.name)
+    return tuple(dict.fromkeys(output.name for output in asked)), frozenset(binary)
+
+
+def encode(target: Target, asked: Asked, answer: Answer) -> tuple[bytes, int | None]:
+    """Encode an answer; returns the body and, if it holds binary tensors, the length of its JSON part."""
+    outputs: list[dict[str, Any]] = []
+    tail: list[bytes] = []
+    for tensor in target.signature.outputs:
+        name = tensor.name
+        if asked.outputs is not None and name not in asked.outputs:
+            continue
+        array = answer[name]
+        item: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
+        if name in asked.binary:
+            raw = to_binary(array)
+            item["parameters"] = {"binary_data_size": len(raw)}
+            tail.append(raw)
+        else:
+            item["data"] = to_list(array)
+        outputs.append(item)
+    reply: dict[str, Any] = {"model_name": target.endpoint, "model_version": target.number}
+    if asked.id:
+        reply["id"] = asked.id
+    reply["outputs"] = outputs
+    body = _ENCODER.encode(reply)
+    if not asked.binary:
+        return body, None
+    return b"".join((body, *tail)), len(body)
+
+
+def timeout_of(parameters: dict[str, Any]) -> float | None:
+    """Return the request's ``timeout`` parameter (microseconds) in seconds.
+
+    Raises:
+        BadRequest: It is not a number of microseconds.
+    """
+    value = parameters.get("timeout")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+        raise BadRequest("The parameter 'timeout' is a number of microseconds.", code="MW1418")
+    return float(value) / 1e6 if value else None
+
+
+def priority_of(parameters: dict[str, Any]) -> int | None:
+    """Return the request's ``priority`` parameter: 0 and 1 are interactive, larger ones background.
+
+    Raises:
+        BadRequest: It is not a whole number.
+    """
+    value = parameters.get("priority")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadRequest("The parameter 'priority' is a whole number.", code="MW1418")
+    return None if value == 0 else int(value > 1)
+
+
+def key_of(parameters: dict[str, Any]) -> str | None:
+    """Return the request's ``key`` parameter: names the subject, for sticky canaries and later outcomes.
+
+    Raises:
+        BadRequest: It is not a short text.
+    """
+    value = parameters.get("key")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= 200:
+        raise BadRequest("The parameter 'key' is a text of 1 to 200 characters.", code="MW1418")
+    return value

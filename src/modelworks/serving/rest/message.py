@@ -1,0 +1,122 @@
+"""Requests and responses of the HTTP door, independent of what carries them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_PREFIX = os.urandom(4).hex()
+_numbers = itertools.count(1)
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/")
+
+
+class Head:
+    """A parsed request head. Heads of equal bytes share one object, and with it the plan made for them.
+
+    Attributes:
+        method: ``GET``, ``POST``, ...
+        path: Path without the query, still percent-encoded.
+        query: Text after ``?``.
+        headers: Lower-case name -> value; repeated headers are joined with ``, ``.
+        chunked: Whether the body comes in chunks instead of with its length.
+        keep_alive: Whether the client wants to keep the connection.
+        expects: Whether the client waits for ``100 Continue``.
+        plan: What the application decided about such a head (see ``rest.application``).
+        generation: The application's generation the plan belongs to.
+    """
+
+    __slots__ = (
+        "chunked",
+        "expects",
+        "generation",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "plan",
+        "query",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        *,
+        chunked: bool = False,
+        keep_alive: bool = True,
+        expects: bool = False,
+    ) -> None:
+        self.method = method
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers
+        self.chunked = chunked
+        self.keep_alive = keep_alive
+        self.expects = expects
+        self.plan: Any = None
+        self.generation = -1
+
+    def segments(self) -> tuple[str, ...]:
+        """Return the decoded segments of the path."""
+        return tuple(unquote(part) for part in self.path.split("/")[1:])
+
+
+class Response:
+    """An answer: status, body and extra headers (``content-length`` and ``date`` are added by the carrier)."""
+
+    __slots__ = ("body", "headers", "media", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        *,
+        media: bytes = b"application/json",
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.media = media
+        self.headers = headers
+
+
+class Exchange(Protocol):
+    """One request and the way to answer it.
+
+    Attributes:
+        head: The request's head.
+        body: Its whole body, still compressed if the client compressed it.
+        peer: Address of the client.
+        gone: Whether the client went away; answering is harmless then.
+        on_gone: Called when the client goes away before the answer.
+        started: Loop time at which the head was complete.
+    """
+
+    head: Head
+    body: bytes
+    peer: str
+    gone: bool
+    on_gone: Callable[[], object] | None
+    started: float
+
+    def reply(self, response: Response) -> None:
+        """Send the answer; only the first call counts."""
+        ...
+
+
+def reason(status: int) -> bytes:
+    """Return the reason phrase of a status."""
+    return _REASONS.get(status, b"Unknown")
+
+
+def request_id(head: Head) -> str:
+    """Return the request's id: the client's ``x-request-id`` if it is short and plain, else a new one."""
+    sent = head.headers.get("x-request-id")
+    if sent and len(sent) <= 100 and _ID_CHARACTERS.issuperset(sent):
+        return sent
+    return f"{_PREFIX}-{next(_numbers):x}"

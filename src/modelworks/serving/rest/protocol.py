@@ -1,0 +1,255 @@
+"""Open Inference Protocol v2 over HTTP: health, metadata, inference and the model repository extension."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from typing import Any
+
+import msgspec
+
+from modelworks.core.signature import Tensor
+from modelworks.serving.dataplane import DataPlane
+from modelworks.serving.errors import BadRequest, NotReady, UnsupportedMedia
+from modelworks.serving.model import Answer
+from modelworks.serving.repository import Repository
+from modelworks.serving.rest import coding
+from modelworks.serving.rest.application import Application, Call, Route
+from modelworks.serving.rest.codec import Asked, decode, encode, key_of, priority_of, timeout_of
+from modelworks.serving.rest.message import Response
+from modelworks.serving.routing import Target
+
+_ENCODE = msgspec.json.Encoder().encode
+_OCTETS = b"application/octet-stream"
+_MEDIA = frozenset({"application/json", "application/octet-stream", ""})
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_repository(unload_dependents)"]
+
+
+class ProtocolRoutes:
+    """The handlers of ``/v2``.
+
+    Args:
+        application: Where the routes are added and errors are answered.
+        plane: Where requests are answered.
+        repository: Index, load and unload.
+        body_bytes: Longest body, on the wire and decompressed.
+    """
+
+    def __init__(
+        self, application: Application, plane: DataPlane, repository: Repository, body_bytes: int
+    ) -> None:
+        self._application = application
+        self._plane = plane
+        self._repository = repository
+        self._body_bytes = body_bytes
+        infer = {"handler": self.infer, "body_bytes": body_bytes, "policy": "infer"}
+        model = "/v2/models/{model}"
+        version = model + "/versions/{version}"
+        application.add(
+            Route(method="GET", pattern="/v2/health/live", policy="open", handler=self.live, summary="Is it alive"),
+            Route(method="GET", pattern="/v2/health/ready", policy="open", handler=self.ready, summary="Is it ready"),
+            Route(method="GET", pattern="/v2", policy="any", handler=self.server, summary="Server metadata"),
+            Route(method="GET", pattern=model, policy="infer", handler=self.metadata, summary="Model metadata"),
+            Route(method="GET", pattern=version, policy="infer", handler=self.metadata, summary="Version metadata"),
+            Route(method="GET", pattern=model + "/ready", policy="infer", handler=self.model_ready, summary="Ready"),
+            Route(method="GET", pattern=version + "/ready", policy="infer", handler=self.model_ready, summary="Ready"),
+            Route(method="POST", pattern=model + "/infer", summary="Inference", **infer),  # type: ignore[arg-type]
+            Route(method="POST", pattern=version + "/infer", summary="Inference", **infer),  # type: ignore[arg-type]
+            Route(
+                method="POST", pattern="/v2/repository/index", policy="infer", handler=self.index, summary="Index"
+            ),
+            Route(
+                method="POST", pattern="/v2/repository/models/{model}/load", policy="admin", handler=self.load,
+                summary="Load a model",
+            ),
+            Route(
+                method="POST", pattern="/v2/repository/models/{model}/unload", policy="admin", handler=self.unload,
+                summary="Unload a model",
+            ),
+        )  # fmt: skip
+
+    # -- health and metadata -----------------------------------------------------------------------------------
+
+    def live(self, call: Call) -> Response:
+        """The loop turns, so the server is alive."""
+        return Response(200, b'{"live":true}')
+
+    def ready(self, call: Call) -> Response:
+        """Say whether new requests are taken."""
+        if self._plane.draining:
+            raise NotReady("The server is shutting down.")
+        return Response(200, b'{"ready":true}')
+
+    def server(self, call: Call) -> Response:
+        """Name, version and extensions."""
+        return Response(200, _ENCODE(server_metadata()))
+
+    def metadata(self, call: Call) -> Response:
+        """Inputs and outputs of a model."""
+        return Response(200, _ENCODE(model_metadata(self._plane, self._target(call))))
+
+    def model_ready(self, call: Call) -> Response:
+        """Say whether a request for the model would be taken."""
+        target = self._target(call)
+        if not self._plane.ready(target.endpoint, target.number):
+            cause = target.resident.cause or "the server is shutting down"
+            raise NotReady(f"Model '{target.endpoint}' is not ready: {cause}", retry_after_s=5.0)
+        return Response(200, _ENCODE({"name": target.endpoint, "ready": True}))
+
+    def _target(self, call: Call, key: str | None = None) -> Target:
+        name = call.arguments["model"]
+        call.principal.require(name)
+        return self._plane.resolve(name, call.arguments.get("version", ""), key)
+
+    # -- inference ---------------------------------------------------------------------------------------------
+
+    def infer(self, call: Call) -> None:
+        """Decode, submit, and answer when the plane does."""
+        headers = call.head.headers
+        if headers.get("content-type", "").partition(";")[0].strip().lower() not in _MEDIA:
+            raise UnsupportedMedia("An inference request is application/json or application/octet-stream.")
+        body = call.body
+        encoding = headers.get("content-encoding")
+        if encoding:
+            if len(body) > coding.THREAD_FROM:
+                self._aside(call, body, encoding)
+                return
+            body = coding.decompress(body, encoding, self._body_bytes)
+        self._decoded(call, body)
+
+    def _aside(self, call: Call, body: bytes, encoding: str) -> None:
+        """Decompress a large body in a thread first."""
+        future = self._plane.loop.run_in_executor(None, coding.decompress, body, encoding, self._body_bytes)
+
+        def go_on(done: asyncio.Future[bytes]) -> None:
+            if call.exchange.gone or done.cancelled():
+                return
+            try:
+                self._decoded(call, done.result())
+            except Exception as error:
+                self._application.fail(call, error)
+
+        asyncio.ensure_future(future).add_done_callback(go_on)
+
+    def _decoded(self, call: Call, body: bytes) -> None:
+        headers = call.head.headers
+        key = headers.get("x-request-key")
+        target = self._target(call, key)
+        asked = decode(body, headers.get("inference-header-content-length"), target.signature)
+        parameters = asked.parameters
+        timeout_s = priority = None
+        if parameters:
+            timeout_s, priority = timeout_of(parameters), priority_of(parameters)
+            sent_key = key_of(parameters)
+            if sent_key is not None and sent_key != key:
+                key = sent_key
+                target = self._same_signature(call, target, key)
+            if parameters.get("sequence_id"):
+                raise BadRequest("Sequences are not served.", code="MW1415")
+        exchange = call.exchange
+
+        def done(answer: Answer | None, error: Exception | None) -> None:
+            if exchange.gone:
+                return
+            if answer is None:
+                self._application.fail(call, error or RuntimeError("no answer"))
+                return
+            try:
+                self._answer(call, target, asked, answer)
+            except Exception as failure:
+                self._application.fail(call, failure)
+
+        work = self._plane.submit(
+            target, asked.feeds, done, outputs=asked.outputs, key=key, timeout_s=timeout_s, priority=priority
+        )
+        exchange.on_gone = lambda: self._plane.forget(work)
+
+    def _same_signature(self, call: Call, target: Target, key: str) -> Target:
+        """Choose again with the key of the body; a version with another signature cannot take this body."""
+        chosen = self._target(call, key)
+        return chosen if chosen.signature == target.signature else target
+
+    def _answer(self, call: Call, target: Target, asked: Asked, answer: Answer) -> None:
+        body, json_length = encode(target, asked, answer)
+        headers: tuple[tuple[bytes, bytes], ...] = ()
+        media = b"application/json"
+        if json_length is not None:
+            media = _OCTETS
+            headers = ((b"inference-header-content-length", str(json_length).encode()),)
+        response = Response(200, body, media=media, headers=headers)
+        if len(body) >= coding.COMPRESS_FROM:
+            wanted = coding.accepted(call.head.headers.get("accept-encoding"))
+            if wanted is not None:
+                self._compressed(call, response, wanted)
+                return
+        self._application.reply(call, response)
+
+    def _compressed(self, call: Call, response: Response, wanted: str) -> None:
+        response.headers = (*response.headers, (b"content-encoding", wanted.encode()))
+        if len(response.body) < coding.THREAD_FROM:
+            response.body = coding.compress(response.body, wanted)
+            self._application.reply(call, response)
+            return
+
+        def go_on(done: asyncio.Future[bytes]) -> None:
+            response.body = done.result()
+            self._application.reply(call, response)
+
+        future = self._plane.loop.run_in_executor(None, coding.compress, response.body, wanted)
+        asyncio.ensure_future(future).add_done_callback(go_on)
+
+    # -- repository --------------------------------------------------------------------------------------------
+
+    def index(self, call: Call) -> Response:
+        """Every version of every model the caller may see."""
+        wanted = _object(call.body)
+        entries = self._repository.index(ready_only=wanted.get("ready") is True)
+        return Response(200, _ENCODE([entry for entry in entries if call.principal.sees(entry["name"])]))
+
+    async def load(self, call: Call) -> Response:
+        """Load the model now (it would load with its first request otherwise); lifts a quarantine or an unload."""
+        _object(call.body)
+        call.principal.require(call.arguments["model"])
+        await self._repository.load(call.arguments["model"])
+        return Response(200, b"{}")
+
+    async def unload(self, call: Call) -> Response:
+        """Drop the model from memory; it takes no requests until it is loaded again."""
+        _object(call.body)
+        call.principal.require(call.arguments["model"])
+        self._repository.unload(call.arguments["model"])
+        return Response(200, b"{}")
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        raise BadRequest("The body is not a JSON object.", code="MW1402") from None
+
+
+def server_metadata() -> dict[str, Any]:
+    """Return the server's metadata."""
+    try:
+        version = importlib.metadata.version("modelworks")
+    except importlib.metadata.PackageNotFoundError:
+        version = "0"
+    return {"name": "modelworks", "version": version, "extensions": EXTENSIONS}
+
+
+def model_metadata(plane: DataPlane, target: Target) -> dict[str, Any]:
+    """Return a model's metadata."""
+    route = plane.routes.get(target.endpoint)
+    return {
+        "name": target.endpoint,
+        "versions": list(route.targets) if route else [target.number],
+        "platform": "onnxruntime_onnx",
+        "inputs": [_tensor(tensor) for tensor in target.signature.inputs],
+        "outputs": [_tensor(tensor) for tensor in target.signature.outputs],
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}

@@ -1,0 +1,210 @@
+"""``mw serve``: puts the parts of a server together, runs them and takes them down again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelworks.core.errors import ModelworksError, UsageError
+from modelworks.packaging.package import TrustPolicy
+from modelworks.serving.access import Access
+from modelworks.serving.dataplane import DataPlane, PlaneLimits
+from modelworks.serving.deployments import Deployments
+from modelworks.serving.journal import Journal
+from modelworks.serving.lane import LaneLimits
+from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.packages import find_packages, package_source
+from modelworks.serving.pool import WorkerPool
+from modelworks.serving.repository import Repository
+from modelworks.serving.residency import Residency
+from modelworks.serving.rest.application import Application
+from modelworks.serving.rest.carrier import CarrierLimits, HttpServer
+from modelworks.serving.rest.protocol import ProtocolRoutes
+from modelworks.serving.settings import ServeSettings
+
+_log = logging.getLogger("modelworks.serving")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a running server listens."""
+
+    host: str
+    port: int
+    grpc_port: int | None
+    tls: bool
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+class Server:
+    """One process of a server. Made on a running event loop.
+
+    Args:
+        settings: Everything it can be told.
+        loop: The running loop.
+    """
+
+    def __init__(self, settings: ServeSettings, loop: AbstractEventLoop) -> None:
+        settings.check()
+        self.settings = settings
+        self.loop = loop
+        settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.trust = TrustPolicy.of_folder(settings.keys, require_signed=settings.require_signed)
+        lane_limits = LaneLimits(
+            queue_rows=settings.queue_rows, batch_rows=settings.batch_rows, wait_s=settings.wait_ms / 1e3
+        )
+        self.pool = WorkerPool(loop, settings.threads or os.cpu_count() or 1)
+        self.loader = Loader(Proofs(settings.state / "proofs"), LoadLimits(batch_rows=settings.batch_rows))
+        self.residency = Residency(
+            loop, self.loader, self.pool, cap_bytes=settings.memory_mb * 2**20, lane_limits=lane_limits
+        )
+        self.plane = DataPlane(loop, self.residency, PlaneLimits(deadline_s=settings.deadline_s))
+        self.deployments = Deployments(self.plane, Journal(settings.state / "deployments.jsonl"), self.trust)
+        self.repository = Repository(self.plane)
+        self.access = Access(settings.keys, hosts=settings.host_names, origins=settings.origins)
+        self.application = Application(self.access)
+        body_bytes = int(settings.body_mb * 2**20)
+        ProtocolRoutes(self.application, self.plane, self.repository, body_bytes)
+        self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> Address:
+        """Bring back the recorded endpoints, add the packages of the settings, and listen.
+
+        Raises:
+            ModelworksError: A package cannot be trusted, or the port is taken.
+        """
+        settings = self.settings
+        sources = await asyncio.to_thread(
+            lambda: [package_source(path, self.trust) for path in find_packages(list(settings.packages))]
+        )
+        self.deployments.restore()
+        self.deployments.serve(sources)
+        if settings.keep_ready:
+            await self.warm_up()
+        try:
+            self._listener = await self.loop.create_server(
+                self.http.connection,
+                settings.host,
+                settings.port,
+                ssl=tls_context(settings),
+                backlog=1024,
+                reuse_port=settings.workers > 1 or None,
+            )
+        except OSError as error:
+            raise UsageError(
+                f"Port {settings.port} of {settings.host} cannot be opened: {error.strerror}.",
+                code="MW1320",
+                hint="mw serve --port with another number",
+            ) from error
+        port = self._listener.sockets[0].getsockname()[1]
+        return Address(host=settings.host, port=port, grpc_port=None, tls=settings.tls)
+
+    async def warm_up(self) -> None:
+        """Load every champion and keep it; one that fails is reported and served as not ready."""
+        for route in list(self.plane.routes.values()):
+            resident = route.champion.resident
+            self.residency.pin(resident, "kept ready")
+            try:
+                await self.residency.ready(resident)
+            except ModelworksError as error:
+                _log.warning("%s is not ready: %s", route.state.name, error.message)
+
+    async def stop(self) -> bool:
+        """Take no new requests, answer those under way, and end; returns whether all were answered in time."""
+        self.plane.draining = True
+        if self._listener is not None:
+            self._listener.close()
+        self.http.drain()
+        answered = await self.plane.drain(self.settings.drain_s)
+        await asyncio.sleep(0.05)
+        self.http.close()
+        await self.application.close()
+        self.residency.close()
+        self.pool.close()
+        return answered
+
+
+def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:
+    """Return the TLS context of the settings: TLS 1.2 or newer, HTTP/1.1.
+
+    Raises:
+        UsageError: The certificate or key cannot be used.
+    """
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"The TLS certificate or key cannot be used: {error}."[:200], code="MW1319"
+        ) from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def run(settings: ServeSettings, started: Callable[[Server, Address], None]) -> bool:
+    """Serve until SIGTERM or SIGINT; returns whether everything under way was answered."""
+    loop = asyncio.get_running_loop()
+    server = Server(settings, loop)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        started(server, await server.start())
+        await stopping.wait()
+    finally:
+        answered = await server.stop()
+    return answered
+
+
+def new_loop() -> AbstractEventLoop:
+    """Return the fastest event loop that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def main(settings: ServeSettings) -> int:
+    """Serve in the foreground until told to stop; returns the exit status.
+
+    Raises:
+        ModelworksError: The server cannot start; the error says why and what to do.
+    """
+    settings.check()
+
+    def started(server: Server, address: Address) -> None:
+        if not settings.quiet:
+            names = ", ".join(sorted(server.plane.routes)[:10])
+            print(
+                f"Serving {len(server.plane.routes)} models at {address.url} ({names})",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return 0 if runner.run(run(settings, started)) else 1
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,150 @@
+"""One admitted request on its way through a lane, and the stacking of several into one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from modelworks.compute.runtime import GraphSession
+from modelworks.core.errors import ModelworksError
+from modelworks.serving.errors import NonFiniteAnswer, RunFailed
+from modelworks.serving.model import Answer, Done
+from modelworks.serving.tensors import Array
+
+Outcome = tuple[Answer | None, Exception | None]
+
+
+class Work:
+    """A decoded request that waits for or undergoes a run.
+
+    Attributes:
+        feeds: Input name -> array; axis 0 is the row.
+        rows: Rows of every input.
+        outputs: Output names asked for; ``None`` asks for all.
+        done: Called once with the outcome.
+        enqueued: Loop time of admission.
+        deadline: Loop time after which the answer is worthless (infinity: never).
+        priority: 0 (interactive) or 1 (background: runs only when no interactive work waits).
+        shape: Trailing shapes of the feeds; only equal shapes are stacked.
+        settled: Whether ``done`` was called; a settled work is skipped.
+        batch_rows: Rows of the run it was answered from.
+        started: Loop time at which its run began.
+    """
+
+    __slots__ = (
+        "batch_rows",
+        "deadline",
+        "done",
+        "enqueued",
+        "feeds",
+        "outputs",
+        "priority",
+        "rows",
+        "settled",
+        "shape",
+        "started",
+    )
+
+    def __init__(
+        self,
+        feeds: dict[str, Array],
+        rows: int,
+        outputs: tuple[str, ...] | None,
+        done: Done,
+        *,
+        enqueued: float,
+        deadline: float = float("inf"),
+        priority: int = 0,
+        shape: tuple[Any, ...] = (),
+    ) -> None:
+        self.feeds = feeds
+        self.rows = rows
+        self.outputs = outputs
+        self.done = done
+        self.enqueued = enqueued
+        self.deadline = deadline
+        self.priority = priority
+        self.shape = shape
+        self.settled = False
+        self.batch_rows = 0
+        self.started = enqueued
+
+    def settle(self, answer: Answer | None, error: Exception | None) -> bool:
+        """Deliver the outcome once; returns whether this call was the one that did."""
+        if self.settled:
+            return False
+        self.settled = True
+        self.done(answer, error)
+        return True
+
+    def cancel(self) -> None:
+        """Forget the work: nobody waits for it any more."""
+        self.settled = True
+
+
+def trailing_shapes(feeds: dict[str, Array]) -> tuple[Any, ...]:
+    """Return the feeds' shapes without the row axis."""
+    return tuple(array.shape[1:] for array in feeds.values())
+
+
+def run_stacked(session: GraphSession, works: Sequence[Work]) -> list[Outcome]:
+    """Run several works of equal trailing shapes as one batch and part the answer again.
+
+    A failing or non-finite batch is run again work by work, so that one poisoned row spoils only its own request.
+    """
+    if len(works) == 1:
+        return [_run_one(session, works[0])]
+    rows = sum(work.rows for work in works)
+    wanted = _union(works)
+    try:
+        first = works[0].feeds
+        feeds = {name: np.concatenate([work.feeds[name] for work in works]) for name in first}
+        answer = session.run(feeds, wanted)
+    except Exception:
+        return [_run_one(session, work) for work in works]
+    for array in answer.values():
+        if array.shape[:1] != (rows,) or not finite(array):
+            return [_run_one(session, work) for work in works]
+    return _part(works, answer)
+
+
+def _part(works: Sequence[Work], answer: Answer) -> list[Outcome]:
+    parted: list[Outcome] = []
+    items = list(answer.items())
+    start = 0
+    for work in works:
+        end = start + work.rows
+        if work.outputs is None or len(work.outputs) == len(items):
+            parted.append(({name: array[start:end] for name, array in items}, None))
+        else:
+            parted.append(({name: answer[name][start:end] for name in work.outputs}, None))
+        start = end
+    return parted
+
+
+def _union(works: Sequence[Work]) -> list[str] | None:
+    if any(work.outputs is None for work in works):
+        return None
+    return list(dict.fromkeys(name for work in works for name in work.outputs or ()))
+
+
+def _run_one(session: GraphSession, work: Work) -> Outcome:
+    try:
+        answer = session.run(work.feeds, work.outputs)
+    except ModelworksError as error:
+        return None, error
+    except Exception as error:
+        return None, RunFailed(f"The runtime refused this input ({type(error).__name__}).")
+    for name, array in answer.items():
+        if not finite(array):
+            return None, NonFiniteAnswer(
+                f"The model's output '{name}' is not finite for this input; no answer is given."
+            )
+    return answer, None
+
+
+def finite(array: Array) -> bool:
+    """Say whether a float array has neither NaN nor infinity (other types always)."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

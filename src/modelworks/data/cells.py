@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from modelworks.data.moments import MomentPattern, find_pattern, read_moments
 from modelworks.data.options import ReadOptions
 
-SAMPLE = 4096
+SAMPLE = 1024
 MISFIT_SHARE = 0.01
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 _NUMBER = re.compile(NUMBER)
 _INTEGER = re.compile(r"^[-+]?\d+$")
-_CODE = re.compile(r"^[-+]?0\d+$")
+_CODE = re.compile(r"^[-+]?0\d+$|^0[xX]")
 _NOT_FINITE = frozenset({"inf", "-inf", "+inf", "infinity", "-infinity", "+infinity", "nan"})
 _ADORNED = re.compile(r"^[-+(]?\s*[$€£¥]?\s*[-+]?[\d.,' \u00a0]*\d\s*[%$€£¥]?\)?$")
 
@@ -34,7 +34,6 @@ class Reading:
         decimal, thousands: Marks, for numbers.
         adorned: Whether currency or per-cent signs are taken off.
         pattern: For date-times.
-        trim: Whether blanks around cells are taken off.
         tokens: Words found among numbers that mean a missing value here.
         misfits: Cells kept as missing because they do not fit.
         examples: Some of those cells.
@@ -46,7 +45,6 @@ class Reading:
     thousands: str = ""
     adorned: bool = False
     pattern: MomentPattern | None = None
-    trim: bool = True
     tokens: tuple[str, ...] = ()
     misfits: int = 0
     not_finite: int = 0
@@ -67,48 +65,81 @@ def read_cells(
     Returns:
         Typed batches (int64, float64, timestamp[us], bool, dictionary of string or string) and the reading.
     """
-    sample, trim = _sample(chunks, options)
+    trim = _has_blanks(chunks)
+    if trim:
+        chunks = [_trimmed(chunk, options) for chunk in chunks]
+    sample = _sample(chunks)
+    if (options.decimal or decimal) == "." and not options.thousands:
+        plain = _read_plain(chunks, sample)
+        if plain is not None:
+            return plain
     reading = _decide(sample, options, decimal)
-    reading.trim = trim
     present = sum(len(chunk) - chunk.null_count for chunk in chunks)
     while True:
         reading.misfits = reading.not_finite = 0
         reading.examples.clear()
         typed: list[pa.Array] = []
         for chunk in chunks:
-            cells = _trimmed(chunk, options) if trim else chunk
-            if reading.tokens:
-                cells = pc.if_else(pc.is_in(cells, value_set=pa.array(reading.tokens)), None, cells)
-            typed.append(_apply(cells, reading))
+            typed.append(_apply(_without_tokens(chunk, reading), reading))
             if reading.misfits > MISFIT_SHARE * present:
                 break
         else:
             return typed, reading
-        reading = _weaker(reading)
-        reading.trim = trim
+        reading = Reading("number" if reading.type == "integer" else "text", note=reading.note)
 
 
-def _weaker(reading: Reading) -> Reading:
-    if reading.type == "integer":
-        return Reading("number", note=reading.note)
-    return Reading("text", note=reading.note)
+def _has_blanks(chunks: Sequence[pa.Array]) -> bool:
+    """Say whether any cell begins or ends with a blank."""
+    for chunk in chunks:
+        for starts in (pc.starts_with, pc.ends_with):
+            for blank in (" ", "\t"):
+                if pc.any(starts(chunk, blank)).as_py():
+                    return True
+    return False
 
 
-def _sample(chunks: Sequence[pa.Array], options: ReadOptions) -> tuple[list[str], bool]:
-    """Return up to ``SAMPLE`` present cells, evenly spread, and whether cells have blanks around them."""
+def _read_plain(chunks: Sequence[pa.Array], sample: list[str]) -> tuple[list[pa.Array], Reading] | None:
+    """Read a column whose every cell is a plain number; ``None`` if there is another kind of cell."""
+    if not sample or any(_NUMBER.match(cell) is None for cell in sample[:8]):
+        return None
+    numbers = _plain_number(sample, sample)
+    if numbers.type == "text":
+        return None
+    for kind, name in ((pa.int64(), "integer"), (pa.float64(), "number")):
+        if name == "integer" and numbers.type != "integer":
+            continue
+        try:
+            typed = [pc.cast(chunk, kind) for chunk in chunks]
+        except pa.ArrowInvalid:
+            continue
+        reading = Reading(name)
+        return ([_finite(values, reading) for values in typed] if name == "number" else typed), reading
+    return None
+
+
+def _finite(values: pa.Array, reading: Reading) -> pa.Array:
+    finite = pc.is_finite(values)
+    if pc.all(finite).as_py() is not False:
+        return values
+    reading.not_finite += pc.sum(pc.invert(finite)).as_py() or 0
+    return pc.if_else(finite, values, None)
+
+
+def _without_tokens(chunk: pa.Array, reading: Reading) -> pa.Array:
+    if not reading.tokens:
+        return chunk
+    return pc.if_else(pc.is_in(chunk, value_set=pa.array(reading.tokens)), None, chunk)
+
+
+def _sample(chunks: Sequence[pa.Array]) -> list[str]:
+    """Return up to about ``SAMPLE`` present cells, evenly spread."""
     total = sum(len(chunk) for chunk in chunks)
     step = max(1, total // SAMPLE)
     cells: list[str] = []
     for chunk in chunks:
         part = chunk if step == 1 else chunk.take(pa.array(np.arange(0, len(chunk), step)))
         cells.extend(part.drop_null().to_pylist())
-    trim = any(cell[:1].isspace() or cell[-1:].isspace() for cell in cells)
-    if not trim and step > 1:
-        trim = any(pc.any(pc.match_substring_regex(chunk, r"^\s|\s$")).as_py() or False for chunk in chunks)
-    if trim:
-        missing = set(options.missing)
-        cells = [cell for cell in (cell.strip() for cell in cells) if cell not in missing]
-    return cells, trim
+    return cells
 
 
 def _trimmed(chunk: pa.Array, options: ReadOptions) -> pa.Array:
@@ -252,18 +283,13 @@ def _as_integers(cells: pa.Array, reading: Reading) -> pa.Array:
 def _as_numbers(cells: pa.Array, reading: Reading) -> pa.Array:
     plain = _unmarked(cells, reading)
     try:
-        values = pc.cast(plain, pa.float64())
+        return _finite(pc.cast(plain, pa.float64()), reading)
     except pa.ArrowInvalid:
         fit = pc.match_substring_regex(plain, NUMBER)
-        values = pc.cast(pc.replace_substring_regex(pc.if_else(fit, plain, None), r"^\+", ""), pa.float64())
-        fit = pc.or_kleene(fit, pc.is_in(pc.utf8_lower(plain), value_set=pa.array(sorted(_NOT_FINITE))))
-        reading.not_finite += (pc.sum(fit).as_py() or 0) - (len(values) - values.null_count)
-        _count_misfits(cells, pc.if_else(fit, True, None), reading)
-        return values
-    finite = pc.is_finite(values)
-    if pc.all(finite).as_py() is False:
-        reading.not_finite += pc.sum(pc.invert(finite)).as_py() or 0
-        values = pc.if_else(finite, values, None)
+    values = pc.cast(pc.replace_substring_regex(pc.if_else(fit, plain, None), r"^\+", ""), pa.float64())
+    named = pc.is_in(pc.utf8_lower(plain), value_set=pa.array(sorted(_NOT_FINITE)))
+    reading.not_finite += pc.sum(named).as_py() or 0
+    _count_misfits(cells, pc.if_else(pc.or_kleene(fit, named), True, None), reading)
     return values
 
 

@@ -86,7 +86,7 @@ def _one_value(name: str, missing: int, present: int, level: str) -> Column:
 
 def _moment_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
     values = pc.cast(cells.drop_null(), pa.int64()).to_numpy()
-    distinct = count_distinct(values)
+    distinct = len(distinct_numbers(values))
     if distinct == 1:
         return _one_value(name, missing, len(values), str(cells.drop_null()[0].as_py()))
     first, last = (np.datetime64(int(edge), "us") for edge in (values.min(), values.max()))
@@ -107,28 +107,32 @@ def _truth_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
     )  # fmt: skip
 
 
-def count_distinct(values: npt.NDArray[Any]) -> int:
-    """Count distinct numbers; above 100,000 rows from an even sample unless nearly all differ there."""
+def distinct_numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return distinct numbers, ascending; above 100,000 rows of an even sample unless most differ there."""
     if len(values) > EXACT_ROWS:
-        sample = np.sort(values[:: len(values) // EXACT_ROWS])
-        found = int(np.count_nonzero(np.diff(sample))) + 1
-        if found < 0.5 * len(sample):
+        found = _distinct(values[:: len(values) // EXACT_ROWS])
+        if SMALL_CATEGORY < len(found) < 0.5 * EXACT_ROWS:
             return found
+    return _distinct(values)
+
+
+def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     ordered = np.sort(values)
-    return int(np.count_nonzero(np.diff(ordered))) + 1
+    return np.asarray(ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))])
 
 
 def _number_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
     values = number_array(cells)
     values = values[np.isfinite(values)] if missing else values
-    distinct = count_distinct(values)
-    whole = bool(pa.types.is_integer(cells.type) or not np.any(values != np.floor(values)))
+    levels = distinct_numbers(values)
+    distinct = len(levels)
+    whole = bool(pa.types.is_integer(cells.type) or not np.any(levels != np.floor(levels)))
     common: dict[str, Any] = {"name": name, "missing": missing, "distinct": distinct}
     if distinct == 1:
         return _one_value(name, missing, len(values), number_text(values[0]))
     if not whole:
-        return Column(**common, kind=ColumnKind.NUMBER, reason=_range("numbers", values))
-    low, high = float(values.min()), float(values.max())
+        return Column(**common, kind=ColumnKind.NUMBER, reason=_range("numbers", levels))
+    low, high = float(levels[0]), float(levels[-1])
     if distinct == 2 and (low, high) == (0, 1):
         return Column(**common, kind=ColumnKind.BOOLEAN, levels=("0", "1"), reason="0 or 1")
     if _names_rows(name, values, distinct, low, high, missing):
@@ -136,15 +140,10 @@ def _number_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
         return Column(**common, kind=ColumnKind.IDENTIFIER, reason=reason)
     coded = _CODE_NAME.search(name) is not None and distinct <= MAX_LEVELS and distinct < 0.2 * len(values)
     if (distinct <= SMALL_CATEGORY and distinct < 0.5 * len(values)) or coded:
-        levels = tuple(number_text(level) for level in np.unique(values))
-        if len(levels) <= MAX_LEVELS:
-            why = (
-                f"the name says it is a code; {distinct} values"
-                if coded
-                else f"only {distinct} whole numbers"
-            )
-            return Column(**common, kind=ColumnKind.INTEGER_CATEGORY, levels=levels, reason=why)
-    return Column(**common, kind=ColumnKind.NUMBER, reason=_range("whole numbers", values))
+        texts = tuple(number_text(level) for level in levels)
+        why = f"the name says it is a code; {distinct} values" if coded else f"only {distinct} whole numbers"
+        return Column(**common, kind=ColumnKind.INTEGER_CATEGORY, levels=texts, reason=why)
+    return Column(**common, kind=ColumnKind.NUMBER, reason=_range("whole numbers", levels))
 
 
 def _names_rows(

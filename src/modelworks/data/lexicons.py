@@ -29,7 +29,7 @@ _SCALES = (
     "1st|2nd|3rd|4th|5th|6th|7th|8th|9th|10th|11th|12th",
     "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve",
     "i|ii|iii|iv|v|vi|vii|viii|ix|x",
-    "jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec",
+    "jan|feb|mar|apr|may|jun|june|jul|july|aug|sep|sept|oct|nov|dec",
     "january|february|march|april|may|june|july|august|september|october|november|december",
     "mon|tue|wed|thu|fri|sat|sun",
     "thur|fri|sat|sun",

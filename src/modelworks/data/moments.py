@@ -72,9 +72,10 @@ def find_pattern(
 
 def compact_dates(values: npt.NDArray[np.int64]) -> bool:
     """Say whether whole numbers are dates written 20240131."""
-    years, months, days = values // 10_000, values // 100 % 100, values % 100
-    fit = (years >= 1900) & (years <= 2100) & (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)
-    return bool(fit.all()) and len(values) > 0
+    if len(values) == 0 or values.min() < 19_000_101 or values.max() > 21_001_231:
+        return False
+    months, days = values // 100 % 100, values % 100
+    return bool(((months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all())
 
 
 def _day_or_month(regex: str, matches: list[re.Match[str]], day_first: bool | None) -> MomentPattern | None:

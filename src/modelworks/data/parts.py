@@ -97,7 +97,7 @@ def stratum_codes(target: Target) -> npt.NDArray[np.int64]:
         edges = np.unique(np.nanquantile(values, np.linspace(0, 1, 11)[1:-1]))
         return np.asarray(np.searchsorted(edges, values), dtype=np.int64)
     if target.kind is TaskKind.MULTILABEL:
-        return np.minimum((target.values == 1).sum(axis=1), 8).astype(np.int64)
+        return np.asarray(np.minimum((target.values == 1).sum(axis=1), 8), dtype=np.int64)
     return np.asarray(target.values, dtype=np.int64)
 
 

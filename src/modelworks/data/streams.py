@@ -194,7 +194,7 @@ def open_bytes(path: Path, name: str, compression: str, limits: TableLimits) -> 
     elif compression == "bz2":
         stream = bz2.BZ2File(path, "rb")
     elif compression == "xz":
-        stream = lzma.LZMAFile(path, "rb")
+        stream = lzma.LZMAFile(path, "rb")  # noqa: SIM115
     elif compression == "zst":
         import pyarrow as pa
 

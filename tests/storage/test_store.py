@@ -51,14 +51,14 @@ def test_a_tree_comes_back_whole(tmp_path_factory: pytest.TempPathFactory, files
     (folder / "deep" / "er").mkdir(parents=True)
     for name, data in files.items():
         (folder / "deep" / "er" / name).write_bytes(data)
-    digest = store.put_tree(folder)
+    digest, _ = store.put_tree(folder)
     assert {name: path.read_bytes() for name, path in store.open_tree(digest).items()} == {
         f"deep/er/{name}": data for name, data in files.items()
     }
-    assert store.put_tree(store.tree_folder(digest)) == digest
-    assert store.put_tree(folder, move=True) == digest
+    assert store.put_tree(store.tree_folder(digest))[0] == digest
+    assert store.put_tree(folder, move=True)[0] == digest
     store.checkout_tree(digest, root / "out")
-    assert store.put_tree(root / "out") == digest
+    assert store.put_tree(root / "out")[0] == digest
     shutil.rmtree(root)
 
 
@@ -137,7 +137,7 @@ def test_the_sweep_keeps_what_is_named_and_what_is_young(store: Store, tmp_path:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a").write_bytes(b"a" * 10)
-    tree = store.put_tree(folder)
+    tree, _ = store.put_tree(folder)
     store.tree_folder(tree)
     loose = store.put_bytes(b"b" * 20)
     other = store.put_listing({})
@@ -150,7 +150,7 @@ def test_the_sweep_keeps_what_is_named_and_what_is_young(store: Store, tmp_path:
     assert swept.size >= 20
     assert not store.has(loose)
     assert store.has(young)
-    assert store.put_tree(store.tree_folder(tree)) == tree
+    assert store.put_tree(store.tree_folder(tree))[0] == tree
 
 
 def test_finding_a_blob_again_protects_it_from_the_sweep(store: Store) -> None:

@@ -182,5 +182,10 @@ def noted_usage(folder: Path) -> Usage | None:
         return None
 
 
+def forget_usage(folder: Path) -> None:
+    """Remove the note of an attempt that has ended."""
+    _usage_file(folder).unlink(missing_ok=True)
+
+
 def _usage_file(folder: Path) -> Path:
     return folder.with_name(folder.name + ".usage.json")

@@ -84,14 +84,19 @@ class Database:
                     time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311
         raise AssertionError("the last try returns or raises")
 
-    def insert(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-        """Insert rows that are not there yet by primary key; returns how many were new."""
-        if not rows:
-            return 0
-        dialect = sqlite if self.is_sqlite else postgresql
+    def insert(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+        """Insert rows that are not there yet by primary key; what is there stays."""
+        if rows:
+            connection.execute(self._insertion(table), rows)
+
+    def insert_new(self, connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+        """Insert a row if its primary key is not there yet; says whether it was inserted."""
         # RETURNING and not the row count, which PostgreSQL's driver does not give for such a statement.
-        statement = dialect.insert(table).on_conflict_do_nothing().returning(table.primary_key.columns[0])
-        return sum(connection.execute(statement, row).first() is not None for row in rows)
+        statement = self._insertion(table).returning(table.primary_key.columns[0])
+        return connection.execute(statement, row).first() is not None
+
+    def _insertion(self, table: Table) -> Any:
+        return (sqlite if self.is_sqlite else postgresql).insert(table).on_conflict_do_nothing()
 
     def close(self) -> None:
         """Close all connections."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from modelworks.core.clock import Clock
 from modelworks.core.job import Attempt, Usage
@@ -72,13 +72,9 @@ class Ledger:
 
     def result(self, key: str) -> StepResult | None:
         """Return the published result of a step call, if there is one."""
-        return self.results([key]).get(key)
-
-    def results(self, keys: Sequence[str]) -> dict[str, StepResult]:
-        """Return the published results among ``keys``."""
         with self._database.read() as connection:
-            rows = connection.execute(select(STEPS).where(STEPS.c.key.in_(keys))).all()
-        return {row.key: _result(row) for row in rows}
+            row = connection.execute(_RESULT, {"this": key}).first()
+        return _result(row) if row is not None else None
 
     def all_results(self) -> Iterable[StepResult]:
         """Walk all published results, oldest first."""
@@ -125,12 +121,9 @@ class Ledger:
 
         def work(connection: Connection) -> None:
             check_lease(connection, lease)
+            self._database.insert(connection, ATTEMPTS, rows)
             for row in rows:
-                if self._database.insert(connection, ATTEMPTS, [row]) == 0:
-                    change = update(ATTEMPTS).where(
-                        ATTEMPTS.c.id == row["id"], ATTEMPTS.c.status == "running"
-                    )
-                    connection.execute(change.values(**row))
+                connection.execute(_END, row | {"this": row["id"]})
             made = [asdict(item) | {"created": self._clock.wall()} for item in results]
             self._database.insert(connection, STEPS, made)
             self._database.insert(connection, USES, pairs)
@@ -199,6 +192,16 @@ class Ledger:
                 table.name: int(connection.execute(select(func.count()).select_from(table)).scalar_one())
                 for table in (STEPS, ATTEMPTS)
             }
+
+
+_ATTEMPT_COLUMNS = [column.name for column in ATTEMPTS.columns]
+# Built once: building a statement costs more than running it.
+_END = (
+    update(ATTEMPTS)
+    .where(ATTEMPTS.c.id == bindparam("this"), ATTEMPTS.c.status == "running")
+    .values({name: bindparam(name) for name in _ATTEMPT_COLUMNS})
+)
+_RESULT = select(STEPS).where(STEPS.c.key == bindparam("this"))
 
 
 def _attempt_row(attempt: Attempt, lease: Lease) -> dict[str, Any]:

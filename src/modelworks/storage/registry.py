@@ -70,7 +70,7 @@ class Names:
             )
             newest = connection.execute(versions.order_by(NAMES.c.version.desc())).first()
             found = newest.version if newest else 0
-            if found == expected and self._database.insert(connection, NAMES, [row]):
+            if found == expected and self._database.insert_new(connection, NAMES, row):
                 return expected + 1
             done = connection.execute(versions.where(NAMES.c.version == expected + 1)).first()
             if done is not None and done.writer == mine:

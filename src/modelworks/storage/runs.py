@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from modelworks.core.clock import Clock
 from modelworks.core.errors import Conflict, NotFound, UsageError
@@ -222,16 +222,17 @@ class Runs:
         return now - since < float(row.lease_s)
 
 
+_TOKEN = select(RUNS.c.token).where(RUNS.c.id == bindparam("this")).with_for_update()
+
+
 def check_lease(connection: Connection, lease: Lease) -> None:
     """Refuse a writer whose run was taken over; call inside the write transaction.
 
     Raises:
         Conflict: The token is not the newest (MW4302).
     """
-    query = select(RUNS.c.token).where(RUNS.c.id == lease.run)
-    if connection.dialect.name == "postgresql":
-        query = query.with_for_update()
-    token = connection.execute(query).scalar()
+    # The row is locked where the database locks rows; SQLite's writer holds the whole database.
+    token = connection.execute(_TOKEN, {"this": lease.run}).scalar()
     if token != lease.token:
         raise Conflict(
             f"The run '{lease.run}' was taken over by another process (token {token}, ours {lease.token}).",

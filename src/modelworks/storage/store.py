@@ -40,7 +40,7 @@ class Entry:
 class Store:
     """A folder of artifacts.
 
-    Layout below ``root``: ``blobs/ab/<digest>`` (read-only files), ``trees/<digest>/`` (folders of hard links to
+    Layout below ``root``: ``blobs/<digest>`` (read-only files), ``trees/<digest>/`` (folders of hard links to
     blobs, made on demand), ``names/`` (see ``storage/pointers.py``), ``staging/`` (unfinished work of live
     processes). What a method returned is on the device: write to a temporary name, fsync, rename, fsync the folder,
     then acknowledge.
@@ -52,6 +52,7 @@ class Store:
     Attributes:
         root: The folder.
         disk: The file system.
+        blobs: Folder of the artifacts.
         trees: Folder of the trees' folders.
         unfinished: Folder of unfinished work.
 
@@ -62,26 +63,21 @@ class Store:
     def __init__(self, root: Path, disk: Disk | None = None) -> None:
         self.root = Path(root)
         self.disk = disk or Disk()
-        self._blobs = self.root / "blobs"
+        self.blobs = self.root / "blobs"
         self.trees = self.root / "trees"
         self.unfinished = self.root / "staging"
         self._owner = str(Owner.current())
-        self._shards: set[Path] = set()
         if not self.unfinished.is_dir():
             with translated(self.root, "mkdir"):
                 self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self._blobs, self.trees, self.root / "names", self.unfinished):
+            for folder in (self.blobs, self.trees, self.root / "names", self.unfinished):
                 self.disk.make_dir(folder)
             self.disk.fsync_dir(self.root)
 
     def put_bytes(self, data: bytes | memoryview) -> str:
         """Keep ``data``; returns its digest."""
-        digest = digest_bytes(data)
-        if not self._kept(digest, len(data)):
-            temporary = self.temporary("blob")
-            self.disk.write(temporary, [data])
-            self._adopt(temporary, digest)
-            self.disk.fsync_dir(self._blob(digest).parent)
+        digest = self._write_blob(data)
+        self.disk.fsync_dir(self.blobs)
         return digest
 
     def put_file(self, path: Path, *, move: bool = False) -> str:
@@ -91,13 +87,12 @@ class Store:
             path: The file.
             move: Take the file itself instead of a copy; it must be on the store's file system and not be used again.
         """
-        digest, _, fresh = self._take(Path(path), move)
-        if fresh:
-            self.disk.fsync_dir(self._blob(digest).parent)
+        digest, _ = self._take(Path(path), move)
+        self.disk.fsync_dir(self.blobs)
         return digest
 
-    def put_tree(self, folder: Path, *, move: bool = False) -> str:
-        """Keep every file below a folder and the listing of them; returns the listing's digest.
+    def put_tree(self, folder: Path, *, move: bool = False) -> tuple[str, dict[str, Entry]]:
+        """Keep every file below a folder and the listing of them; returns the listing's digest and the listing.
 
         Args:
             folder: Regular files and folders only; empty folders are not kept.
@@ -107,15 +102,10 @@ class Store:
             InputError: There is a link or a device in the folder.
         """
         entries: dict[str, Entry] = {}
-        touched: set[Path] = set()
         for name, path in _regular_files(Path(folder)):
-            digest, size, fresh = self._take(path, move)
+            digest, size = self._take(path, move)
             entries[name] = Entry(digest=digest, size=size)
-            if fresh:
-                touched.add(self._blob(digest).parent)
-        for shard in sorted(touched):
-            self.disk.fsync_dir(shard)
-        return self.put_listing(entries)
+        return self.put_listing(entries), entries
 
     def put_listing(self, entries: dict[str, Entry]) -> str:
         """Keep a tree of files that are kept already; returns its digest."""
@@ -214,10 +204,9 @@ class Store:
 
     def digests(self) -> Iterator[str]:
         """Walk the digests of all blobs."""
-        for shard in sorted(self._blobs.iterdir()):
-            for path in sorted(shard.iterdir()):
-                if _DIGEST.fullmatch(path.name):
-                    yield path.name
+        for path in sorted(self.blobs.iterdir()):
+            if _DIGEST.fullmatch(path.name):
+                yield path.name
 
     def discard(self, digest: str) -> None:
         """Remove a damaged blob so that the step that made it runs again."""
@@ -252,39 +241,44 @@ class Store:
                 live.update(entry.digest for entry in self.listing(digest).values())
         return live
 
-    def _take(self, path: Path, move: bool) -> tuple[str, int, bool]:
+    def _write_blob(self, data: bytes | memoryview) -> str:
+        digest = digest_bytes(data)
+        if not self._kept(digest, len(data)):
+            temporary = self.temporary("blob")
+            self.disk.write(temporary, [data])
+            self._adopt(temporary, digest)
+        return digest
+
+    def _take(self, path: Path, move: bool) -> tuple[str, int]:
+        """Give a file's bytes their name; the name is durable after ``fsync_dir`` of the blobs."""
         if move:
             digest, size = digest_file(path), path.stat().st_size
             if self._kept(digest, size):
                 self.disk.unlink(path)
-                return digest, size, False
-            self._adopt(path, digest)
-            return digest, size, True
+            else:
+                self._adopt(path, digest)
+            return digest, size
         temporary = self.temporary("blob")
         hasher = hashlib.sha256()
         size = self.disk.write(temporary, _hashed_blocks(path, hasher))
         digest = hasher.hexdigest()
         if self._kept(digest, size):
             self.disk.unlink(temporary)
-            return digest, size, False
-        self._adopt(temporary, digest)
-        return digest, size, True
+        else:
+            self._adopt(temporary, digest)
+        return digest, size
 
     def _adopt(self, temporary: Path, digest: str) -> None:
-        target = self._blob(digest)
-        shard = target.parent
-        if shard not in self._shards:
-            if not shard.is_dir():
-                self.disk.make_dir(shard)
-                self.disk.fsync_dir(self._blobs)
-            self._shards.add(shard)
         with translated(temporary, "chmod"):
             temporary.chmod(0o444)
         self.disk.fsync(temporary)
-        self.disk.rename(temporary, target)
+        self.disk.rename(temporary, self._blob(digest))
 
     def _kept(self, digest: str, size: int) -> bool:
-        """Say whether the blob is there already, and mark it as used now, so that no sweep takes it."""
+        """Say whether the blob is there already, and mark it as used now, so that no sweep takes it.
+
+        Its bytes are durable then, its name perhaps not yet: who relies on it must ``fsync_dir`` all the same.
+        """
         path = self._blob(digest)
         try:
             if path.stat().st_size != size:
@@ -297,7 +291,7 @@ class Store:
     def _blob(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
             raise UsageError(f"'{digest[:80]}' is not a SHA-256 digest.", code="MW1381")
-        return self._blobs / digest[:2] / digest
+        return self.blobs / digest
 
     def _damaged(self, digest: str) -> TrustError:
         return TrustError(

@@ -14,7 +14,7 @@ from typing import Any
 from modelworks.core.clock import Clock
 from modelworks.core.digest import digest_json
 from modelworks.core.errors import Conflict, ExecutionError, ModelworksError, StorageError
-from modelworks.core.job import Attempt, Executor, JobResult, Usage, note_usage, noted_usage
+from modelworks.core.job import Attempt, Executor, JobResult, Usage, forget_usage, note_usage, noted_usage
 from modelworks.storage.catalog import Catalog
 from modelworks.storage.ledger import StepResult
 from modelworks.storage.runs import Lease
@@ -113,9 +113,7 @@ class Journal:
 
     def folder(self, attempt: str) -> Path:
         """Return the empty output folder of an attempt."""
-        folder = self._folders[attempt]
-        (folder / "out").mkdir()
-        return folder / "out"
+        return self._folders[attempt]
 
     def publish(
         self, result: JobResult, step: Step, key: str, *, inputs: dict[str, str], params: dict[str, Any]
@@ -126,14 +124,13 @@ class Journal:
             ExecutionError: A declared output is missing.
             DiskFull, StorageError: The files could not be kept.
         """
-        folder = self._folders[result.id] / "out"
+        folder = self._folders[result.id]
         missing = [name for name in step.outputs if not (folder / name).exists()]
         if missing:
             raise ExecutionError(
                 f"Step '{step.name}' did not write its declared output '{missing[0]}'.", code="MW5402"
             )
-        tree = self._store.put_tree(folder, move=True)
-        listing = self._store.listing(tree)
+        tree, listing = self._store.put_tree(folder, move=True)
         made = StepResult(
             key=key,
             step=step.name,
@@ -186,7 +183,7 @@ class Journal:
             self._held(), self._closed, results=self._published, uses=sorted(self._uses)
         )
         for attempt in self._closed:
-            shutil.rmtree(self._folders.pop(attempt.id), ignore_errors=True)
+            remove_unfinished(self._folders.pop(attempt.id))
         self._closed, self._published = [], []
         self._uses.clear()
 
@@ -208,7 +205,7 @@ class Journal:
         """Stop the heartbeat and remove the folders of this run; what is recorded stays."""
         self._stop_heart()
         for folder in self._folders.values():
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_unfinished(folder)
         self._folders.clear()
 
     def _begin(self, calls: Sequence[tuple[str, str, str]]) -> list[Attempt]:
@@ -242,7 +239,7 @@ class Journal:
                 continue
             engine = self._engine
             if engine is not None and engine.id in self._folders:
-                note_usage(self._folders[engine.id] / "out", self._engine_usage())
+                note_usage(self._folders[engine.id], self._engine_usage())
 
     def _engine_usage(self) -> Usage:
         cpu, monotonic = self._began
@@ -271,12 +268,21 @@ def close_lost(store: Store, catalog: Catalog, lease: Lease, clock: Clock) -> in
         usage = Usage()
         for folder in store.staged(_staging_name(attempt.id)):
             folders.append(folder)
-            usage = noted_usage(folder / "out") or usage
+            usage = noted_usage(folder) or usage
         closed.append(replace(attempt, status="lost", usage=usage, ended=clock.wall()))
     catalog.ledger.finish(lease, closed)
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_unfinished(folder)
     return len(closed)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove an attempt's folder and the note of its usage; what cannot be removed is left to the sweep."""
+    forget_usage(folder)
+    try:
+        folder.rmdir()
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _staging_name(attempt: str) -> str:

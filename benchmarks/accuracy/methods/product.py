@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,41 +46,37 @@ class Modelworks(Method):
 
     libraries = (
         "pyarrow",
-        "pandas",
-        "lightgbm",
-        "onnx",
-        "modelworks.data",
-        "modelworks.algorithms",
+        "modelworks.algorithms.tables.recipe",
         "modelworks.compute.runtime",
+        "modelworks.data.parts",
+        "modelworks.data.training_rows",
     )
+    """What the factory's own process imports: it reads Arrow tables and needs no pandas."""
 
     def versions(self) -> dict[str, str]:
-        import lightgbm
-        import onnx
-        import onnxruntime
-
-        return {
-            "commit": recipe_commit(),
-            "lightgbm": lightgbm.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        }
+        names = ("lightgbm", "onnx", "onnxruntime", "numpy", "scipy")
+        return {"commit": recipe_commit(), **{name: version(name) for name in names}}
 
     def fit(self, fold: Fold, folder: Path) -> None:
         from modelworks.algorithms import TableRecipe
-        from modelworks.compute.runtime import GraphSession
         from modelworks.core.budget import Budget
 
         self.kind, self.categories = fold.kind, fold.categories
-        self.model = TableRecipe().fit(self._training_table(fold), None, Budget(BUDGET_S), 0)
-        self.session = GraphSession(self.model.onnx)
+        self.model = TableRecipe().fit(self.training_table_of(fold), None, Budget(BUDGET_S), 0)
         self.notes = {
             key: value
             for key, value in self.model.diagnostics.items()
             if key in ("members", "chosen", "oof_loss", "cpu_parts", "baselines")
         }
 
-    def _training_table(self, fold: Fold) -> Any:
+    @cached_property
+    def session(self) -> Any:
+        """The loaded graph; loading counts as prediction, as a server pays it."""
+        from modelworks.compute.runtime import GraphSession
+
+        return GraphSession(self.model.onnx)
+
+    def training_table_of(self, fold: Fold) -> Any:
         import pyarrow
 
         from modelworks.core.schema import Column, ColumnKind, Schema

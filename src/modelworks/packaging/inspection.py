@@ -36,13 +36,13 @@ NODE_FIELDS = {
 ATTRIBUTE_FIELDS = {
     1: Field("name", BYTES), 2: Field("f", FIXED32), 3: Field("i", VARINT), 4: Field("s", BYTES), 5: Field("t", BYTES),
     6: Field("g", BYTES), 7: Field("floats", FIXED32, True), 8: Field("ints", VARINT, True),
-    9: Field("strings", BYTES, True), 10: Field("tensors", BYTES, True), 11: Field("graphs", BYTES, True),
+    9: Field("strings", BYTES, True, True), 10: Field("tensors", BYTES, True), 11: Field("graphs", BYTES, True),
     13: Field("doc_string", BYTES), 20: Field("type", VARINT), 21: Field("ref_attr_name", BYTES),
     22: Field("sparse_tensor", BYTES), 23: Field("sparse_tensors", BYTES, True),
 }  # fmt: skip
 TENSOR_FIELDS = {
     1: Field("dims", VARINT, True), 2: Field("data_type", VARINT), 3: Field("segment", BYTES),
-    4: Field("float_data", FIXED32, True), 5: Field("int32_data", VARINT, True), 6: Field("string_data", BYTES, True),
+    4: Field("float_data", FIXED32, True), 5: Field("int32_data", VARINT, True), 6: Field("string_data", BYTES, True, True),
     7: Field("int64_data", VARINT, True), 8: Field("name", BYTES), 9: Field("raw_data", BYTES),
     10: Field("double_data", FIXED64, True), 11: Field("uint64_data", VARINT, True), 12: Field("doc_string", BYTES),
     13: Field("external_data", BYTES, True), 14: Field("data_location", VARINT),
@@ -188,11 +188,9 @@ class _Inspector:
         ):  # fmt: skip
             if attribute.get(name):
                 raise refuse(f"a node carries {what}")
-        for name in ("floats", "ints", "strings"):
-            self.attribute_values += sum(
-                len(value) if not isinstance(value, (int, memoryview)) else 1
-                for value in attribute.get(name, [])
-            )
+        self.attribute_values += len(attribute.get("strings", ()))
+        for name in ("floats", "ints"):
+            self.attribute_values += sum(wire.count(value) for value in attribute.get(name, ()))
         if self.attribute_values > self.limits.attribute_values:
             raise refuse(f"its nodes carry more than {self.limits.attribute_values:,} values")
         for item in attribute.get("t", []) + attribute.get("tensors", []):

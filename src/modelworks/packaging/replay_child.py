@@ -12,7 +12,7 @@ from modelworks.compute import feeds
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError, ModelworksError, TrustError
 from modelworks.core.signature import Signature
-from modelworks.packaging import inspection, sandbox
+from modelworks.packaging import inspection, sandbox, wire
 from modelworks.packaging.zygote import receive_frame, send_frame
 
 ORT_TYPES = {
@@ -24,6 +24,10 @@ ORT_TYPES = {
 def warm_up() -> None:
     """Do once what every child would otherwise repeat."""
     feeds.datetime_microseconds("2000-01-01T00:00:00+00:00")
+    for fields in (inspection.ATTRIBUTE_FIELDS, inspection.TENSOR_FIELDS):
+        for number, field in fields.items():
+            if field.texts:
+                wire.text_patterns(number << 3 | field.wire)
     np.isfinite(np.zeros(1, np.float32)).all()
 
 
@@ -43,6 +47,11 @@ def answer(channel: socket.socket) -> None:
             send_frame(channel, json.dumps({"answers": _replay(onnx, header)}).encode())
     except ModelworksError as error:
         send_frame(channel, json.dumps({"error": error.to_json()}).encode())
+    except MemoryError:
+        raise
+    except Exception as error:
+        failed = TrustError(f"The child that opened the graph failed: {error!r:.300}", code="MW3308")
+        send_frame(channel, json.dumps({"error": failed.to_json()}).encode())
 
 
 def _replay(onnx: bytes, header: dict[str, Any]) -> dict[str, Any]:

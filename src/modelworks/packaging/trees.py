@@ -43,7 +43,7 @@ def _check_classic(attributes: dict[str, dict[str, list[Any]]], leaf: str) -> No
     ordered = keys[order]
     if (ordered[1:] == ordered[:-1]).any():
         raise _refuse("a node id occurs twice in a tree")
-    branch = np.array([bytes(mode) != _LEAF for mode in modes], bool)
+    branch = np.fromiter((mode != _LEAF for mode in modes), bool, count)
     left = _find(
         ordered, order, (tree[branch] << 32) | yes[branch], (yes[branch] < 0) | (yes[branch] > 2**31)
     )
@@ -103,7 +103,7 @@ def _check_loops(
     """Peel leaves upwards (Kahn): what cannot be peeled is its own ancestor. A node with two parents is refused too."""
     children = np.concatenate([left, right])
     children = children[children >= 0]
-    if len(np.unique(children)) != len(children):
+    if (np.bincount(children, minlength=1) > 1).any():
         raise _refuse("a node has two parents")
     # With at most one parent each, a node is on a loop exactly if no root above it is ever reached.
     parent = np.full(count, -1, np.int64)

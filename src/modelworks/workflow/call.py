@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelworks.core.errors import ModelworksError, UsageError, close_matches
+from modelworks.core.errors import ExecutionError, ModelworksError, UsageError, close_matches
 from modelworks.core.job import Resources, Usage
+from modelworks.workflow.fingerprint import Fingerprint, Fingerprints
 from modelworks.workflow.step import Step
 
 if TYPE_CHECKING:
@@ -149,3 +150,53 @@ class Handle:
         """Return a read-only folder with all output files under their names."""
         self.result()
         return self._store.tree_folder(self.tree)
+
+
+def identify(
+    inputs: Mapping[str, Input], fingerprints: Fingerprints
+) -> tuple[dict[str, str], list[Fingerprint]]:
+    """Return the digest of every input, and the fingerprints of those outside the store.
+
+    Raises:
+        DataError: A path is not there.
+        UsageError: A call wrote no file of that name.
+    """
+    digests: dict[str, str] = {}
+    outside: list[Fingerprint] = []
+    for name, source in inputs.items():
+        if isinstance(source, Artifact):
+            digests[name] = source.digest
+        elif isinstance(source, Path):
+            outside.append(fingerprints.of(source))
+            digests[name] = outside[-1].digest
+        elif source.name is None:
+            digests[name] = source.handle.tree
+        else:
+            source.handle.path(source.name)
+            digests[name] = source.handle.outputs[source.name][0]
+    return digests, outside
+
+
+def locate(source: Input, store: Store) -> Path:
+    """Return the read-only file or folder of an input.
+
+    Raises:
+        NotFound: It is not in the store.
+        TrustError: It is damaged.
+    """
+    if isinstance(source, Artifact):
+        return store.tree_folder(source.digest) if source.tree else store.path(source.digest)
+    if isinstance(source, Path):
+        return source.absolute()
+    return source.handle.folder() if source.name is None else source.handle.path(source.name)
+
+
+def skipped(handle: Handle, cause: Handle) -> ExecutionError:
+    """Return the error of a call whose input failed; it passes on what to do about it."""
+    root = cause.error
+    text = root.message if root else "it did not end well"
+    return ExecutionError(
+        f"Step '{handle.step.name}' was skipped because step '{cause.step.name}' ended '{cause.status}': {text}",
+        code="MW5401",
+        hint=root.hint if root else None,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import time
@@ -12,7 +11,15 @@ from types import TracebackType
 from typing import Any
 
 from modelworks.core.clock import Clock, SystemClock
-from modelworks.core.errors import Cancelled, DiskFull, ExecutionError, JobCrashed, ModelworksError
+from modelworks.core.errors import (
+    Cancelled,
+    DiskFull,
+    InputError,
+    JobCrashed,
+    ModelworksError,
+    NotFound,
+    TrustError,
+)
 from modelworks.core.job import Executor, Job, JobResult, Resources, Usage
 from modelworks.storage.catalog import Catalog
 from modelworks.storage.ledger import StepResult
@@ -26,39 +33,16 @@ from modelworks.telemetry.events import (
     StepRetried,
     StepStarted,
 )
-from modelworks.workflow.call import Artifact, Handle, Input, Output
-from modelworks.workflow.fingerprint import Fingerprint, Fingerprints, changed
+from modelworks.workflow.call import Handle, Input, Output, identify, locate, skipped
+from modelworks.workflow.fingerprint import Fingerprints, changed
 from modelworks.workflow.journal import Journal
+from modelworks.workflow.node import Node
 from modelworks.workflow.step import Step
 
 RETRIES = 2
 """How often a step whose process died is tried again."""
 
 _POLL_S = 0.5
-
-
-class _Node:
-    """One content key of this run and every call that wants it."""
-
-    def __init__(self, handle: Handle, digests: dict[str, str], order: int) -> None:
-        self.key = handle.key
-        self.step = handle.step
-        self.params = handle.params
-        self.inputs = handle.inputs
-        self.digests = digests
-        self.handles = [handle]
-        self.priority = handle.priority
-        self.order = order
-        self.resources = handle.resources
-        self.fingerprints: list[Fingerprint] = []
-        self.status = "ready"
-        self.usage = Usage()
-        self.result: StepResult | None = None
-        self.error: ModelworksError | None = None
-        self.tries = 0
-
-    def __lt__(self, other: _Node) -> bool:
-        return (-self.priority, self.order) < (-other.priority, other.order)
 
 
 class Scheduler:
@@ -69,7 +53,7 @@ class Scheduler:
     once. A failed call skips those that read its outputs and nothing else.
 
     Args:
-        executor: Where steps run; stays the caller's to close.
+        executor: Where steps run; of one scheduler at a time, and the caller's to close.
         store: Where their files go.
         catalog: Where it is recorded.
         run_id: Name of the run; starting it again resumes it.
@@ -109,12 +93,13 @@ class Scheduler:
             store, catalog, self._clock, run=run_id, kind=kind, spec=spec, lease_s=lease_s
         )
         self._fingerprints = Fingerprints()
-        self._nodes: dict[str, _Node] = {}
-        self._ready: list[_Node] = []
-        self._running: dict[str, _Node] = {}
+        self._nodes: dict[str, Node] = {}
+        self._ready: list[Node] = []
+        self._running: dict[str, Node] = {}
         self._waiting: dict[Handle, None] = {}
         self._dependants: dict[Handle, list[Handle]] = {}
         self._ended: list[Handle] = []
+        self._open = 0
         self._order = itertools.count()
         self._outcome: tuple[str, str, Any] = ("done", "", None)
 
@@ -165,14 +150,17 @@ class Scheduler:
             priority: Larger runs earlier.
             resources: Limits instead of the step's own; not part of the content key.
 
+        An input that is not there fails the call, as any other failure does.
+
         Raises:
-            DataError: An input path is not there.
             UsageError: The parameters are not plain JSON data.
         """
         self._journal.check()
+        step.key({}, params or {})
         handle = Handle(
             step, inputs, dict(params or {}), label, self.store, priority=priority, resources=resources
         )
+        self._open += 1
         self._admit_or_wait(handle)
         return handle
 
@@ -195,21 +183,19 @@ class Scheduler:
         return ended
 
     def wait(self, *handles: Handle) -> None:
-        """Wait until ``handles`` (all calls, if none are given) have ended."""
-        kept: list[Handle] = []
+        """Wait until ``handles`` (all calls, if none are given) have ended; ``wait_any`` does not return them again."""
+        others: list[Handle] = []
         while not all(handle.ended for handle in handles) if handles else self.pending:
-            kept += self.wait_any()
-        self._ended = [handle for handle in kept if not handles or handle not in handles] + self._ended
-        if not handles:
-            self._ended = []
+            ended = self.wait_any()
+            assert ended, "calls are pending and nothing runs"
+            others += ended
+        if handles:
+            self._ended = [handle for handle in others + self._ended if handle not in handles]
 
     @property
     def pending(self) -> int:
         """How many calls have not ended, or ended and were not yet returned by ``wait_any``."""
-        open_nodes = sum(
-            len(node.handles) for node in self._nodes.values() if node.status in ("ready", "running")
-        )
-        return open_nodes + len(self._waiting) + len(self._ended)
+        return self._open + len(self._ended)
 
     def cancel(self, label: str | None = None) -> None:
         """End the calls of one label, or all; work that other labels want goes on."""
@@ -235,53 +221,47 @@ class Scheduler:
         upstream = [item.handle for item in handle.inputs.values() if isinstance(item, Output)]
         for source in upstream:
             if source.ended and not source.ok:
-                self._skip(handle, source)
+                self._end(handle, "skipped", error=skipped(handle, source))
                 return
         if all(source.ended for source in upstream):
             self._admit(handle)
         elif handle not in self._waiting:
             self._waiting[handle] = None
-            for source in upstream:
+            for source in dict.fromkeys(upstream):
                 self._dependants.setdefault(source, []).append(handle)
 
     def _admit(self, handle: Handle) -> None:
         """Find the call's content key, then join, recall or queue it."""
-        digests: dict[str, str] = {}
-        fingerprints: list[Fingerprint] = []
-        for name, source in handle.inputs.items():
-            if isinstance(source, Artifact):
-                digests[name] = source.digest
-            elif isinstance(source, Output):
-                digests[name] = source.handle.tree if source.name is None else _output_digest(source)
-            else:
-                fingerprint = self._fingerprints.of(Path(source))
-                fingerprints.append(fingerprint)
-                digests[name] = fingerprint.digest
+        self._waiting.pop(handle, None)
+        try:
+            digests, fingerprints = identify(handle.inputs, self._fingerprints)
+        except InputError as error:
+            self._end(handle, "failed", error=error)
+            return
         handle.key = handle.step.key(digests, handle.params)
         handle.status = "ready"
-        self._waiting.pop(handle, None)
         node = self._nodes.get(handle.key)
         if node is not None:
             self._join(node, handle)
             return
-        found = self._journal.recall(handle.key)
-        node = _Node(handle, digests, next(self._order))
-        node.fingerprints = fingerprints
+        node = Node(handle, digests, fingerprints, next(self._order))
         self._nodes[handle.key] = node
-        if found is not None:
-            node.status, node.result = "done", found
-            self._end_done(handle, found, memoised=True)
+        node.result = self._journal.recall(handle.key)
+        if node.result is not None:
+            node.status = "done"
+            self._end_done(handle, node.result, memoised=True)
         else:
             heapq.heappush(self._ready, node)
 
-    def _join(self, node: _Node, handle: Handle) -> None:
+    def _join(self, node: Node, handle: Handle) -> None:
         if node.status == "done" and node.result is not None:
             self._end_done(handle, node.result, memoised=True)
-        elif node.error is not None:
+        elif node.status == "failed":
+            self._journal.use(handle.key, handle.label)
             self._end(handle, "failed", error=node.error)
         elif node.status == "dropped":
-            node.status, node.handles, node.tries = "ready", [handle], 0
-            heapq.heappush(self._ready, node)
+            node.handles = [handle]
+            self._queue(node)
         else:
             handle.status = node.status
             node.handles.append(handle)
@@ -289,99 +269,98 @@ class Scheduler:
                 node.priority = handle.priority
                 heapq.heapify(self._ready)
 
+    def _queue(self, node: Node) -> None:
+        node.status, node.error = "ready", None
+        heapq.heappush(self._ready, node)
+
     def _dispatch(self) -> None:
         """Hand ready work to the executor: one job more than it has slots, so that no slot waits for us."""
-        chosen: list[_Node] = []
+        chosen: list[tuple[Node, dict[str, Path]]] = []
         while self._ready and len(self._running) + len(chosen) <= self._executor.slots:
             node = heapq.heappop(self._ready)
             if node.status == "ready":
-                chosen.append(node)
+                try:
+                    chosen.append(
+                        (node, {name: locate(item, self.store) for name, item in node.inputs.items()})
+                    )
+                except (NotFound, TrustError) as error:
+                    self._fail(node, error)
         if not chosen:
             return
-        started = self._journal.begin([(node.step, node.key, node.handles[0].label) for node in chosen])
-        for node, attempt in zip(chosen, started, strict=True):
+        started = self._journal.begin([(node.step, node.key, node.label) for node, _ in chosen])
+        for (node, inputs), attempt in zip(chosen, started, strict=True):
             node.status = "running"
             node.tries += 1
             for handle in node.handles:
                 handle.status = "running"
             self._running[attempt.id] = node
-            job = Job(
-                id=attempt.id,
-                function=node.step.path,
-                inputs={name: self._input_path(source) for name, source in node.inputs.items()},
-                params=node.params,
-                folder=self._journal.folder(attempt.id),
-                resources=node.resources,
+            self._executor.submit(
+                Job(
+                    id=attempt.id,
+                    function=node.step.path,
+                    inputs=inputs,
+                    params=node.params,
+                    folder=self._journal.folder(attempt.id),
+                    resources=node.resources,
+                )
             )
-            self._executor.submit(job)
-            self._emit(
-                StepStarted,
-                step=node.step.name,
-                label=node.handles[0].label if node.handles else "",
-                key=node.key,
-                attempt=node.tries,
-            )
-
-    def _input_path(self, source: Input) -> Path:
-        if isinstance(source, Artifact):
-            return self.store.tree_folder(source.digest) if source.tree else self.store.path(source.digest)
-        if isinstance(source, Output):
-            return source.handle.folder() if source.name is None else source.handle.path(source.name)
-        return Path(source).absolute()
+            self._emit(StepStarted, step=node.step.name, label=node.label, key=node.key, attempt=node.tries)
 
     def _settle(self, results: Sequence[JobResult]) -> None:
         """Publish what ended in one transaction, then tell the callers."""
-        full: DiskFull | None = None
         settled = [(self._running.pop(result.id), result) for result in results if result.id in self._running]
         for node, result in settled:
-            node.usage = _sum(node.usage, result.usage)
-            error = ModelworksError.from_json(result.error) if result.error is not None else None
-            if error is None:
-                try:
-                    for fingerprint in node.fingerprints:
-                        if not fingerprint.unchanged():
-                            raise changed(fingerprint.path)
-                    node.result = self._journal.publish(
-                        result, node.step, node.key, inputs=node.digests, params=node.params
-                    )
-                except ModelworksError as problem:
-                    error = problem
-            if isinstance(error, DiskFull):
-                full = error
-            self._journal.ended(result, error)
-            node.error = error
-        uses = [(node.key, handle.label) for node, _ in settled for handle in node.handles]
-        self._journal.commit(uses)
+            node.add_usage(result.usage)
+            node.error = self._publish(node, result)
+            self._journal.ended(result, node.error)
+        self._journal.commit([(node.key, handle.label) for node, _ in settled for handle in node.handles])
         for node, result in settled:
             self._announce(node, result)
-        if full is not None:
-            # Every other step would fail the same way; the run is resumed when there is space.
-            raise full
+        for node, _ in settled:
+            if isinstance(node.error, DiskFull):
+                # Every other step would fail the same way; the run is resumed when there is space.
+                raise node.error
 
-    def _announce(self, node: _Node, result: JobResult) -> None:
-        error = node.error
-        if error is None and node.result is not None:
+    def _publish(self, node: Node, result: JobResult) -> ModelworksError | None:
+        if result.error is not None:
+            return ModelworksError.from_json(result.error)
+        try:
+            for fingerprint in node.fingerprints:
+                if not fingerprint.unchanged():
+                    raise changed(fingerprint.path)
+            node.result = self._journal.publish(
+                result, node.step, node.key, inputs=node.digests, params=node.params
+            )
+        except ModelworksError as error:
+            return error
+        return None
+
+    def _announce(self, node: Node, result: JobResult) -> None:
+        if node.error is None and node.result is not None:
             node.status = "done"
             for index, handle in enumerate(node.handles):
                 handle.usage = node.usage if index == 0 else Usage()
                 self._end_done(handle, node.result, memoised=index > 0)
-            return
-        if isinstance(error, JobCrashed) and node.handles and node.tries <= self._retries:
-            node.status, node.error = "ready", None
+        elif not node.handles:
+            node.status = "dropped"
+        elif isinstance(node.error, Cancelled):
+            # Nobody wanted it when it was cancelled, and now somebody does.
+            self._queue(node)
+        elif isinstance(node.error, JobCrashed) and node.tries <= self._retries:
             self._emit(
                 StepRetried,
                 step=node.step.name,
-                label=node.handles[0].label,
+                label=node.label,
                 key=node.key,
                 attempt=node.tries,
                 error=result.error or {},
             )
-            heapq.heappush(self._ready, node)
-            return
-        if not node.handles:
-            node.status, node.error = "dropped", None
-            return
-        node.status = "failed"
+            self._queue(node)
+        elif node.error is not None:
+            self._fail(node, node.error)
+
+    def _fail(self, node: Node, error: ModelworksError) -> None:
+        node.status, node.error = "failed", error
         for index, handle in enumerate(node.handles):
             handle.usage = node.usage if index == 0 else Usage()
             self._end(handle, "failed", error=error)
@@ -397,6 +376,7 @@ class Scheduler:
         handle.status = status
         handle.error = error
         self._waiting.pop(handle, None)
+        self._open -= 1
         self._ended.append(handle)
         self._emit(
             StepEnded,
@@ -412,21 +392,10 @@ class Scheduler:
             if not waiting.ended:
                 self._admit_or_wait(waiting)
 
-    def _skip(self, handle: Handle, cause: Handle) -> None:
-        root = cause.error
-        text = root.message if root else "it did not end well"
-        error = ExecutionError(
-            f"Step '{handle.step.name}' was skipped because step '{cause.step.name}' ended '{cause.status}': {text}",
-            code="MW5401",
-            hint=root.hint if root else None,
-        )
-        self._end(handle, "skipped", error=error)
-
-    def _drop(self, node: _Node) -> None:
+    def _drop(self, node: Node) -> None:
         if node.status == "running":
-            for job, running in self._running.items():
-                if running is node:
-                    self._executor.cancel(job)
+            (attempt,) = [attempt for attempt, running in self._running.items() if running is node]
+            self._executor.cancel(attempt)
         else:
             node.status = "dropped"
 
@@ -440,21 +409,3 @@ class Scheduler:
     def _emit(self, event: type[Event], /, **fields: Any) -> None:
         if self._events is not None:
             self._events(event(at=self._clock.wall(), run=self.run_id, **fields))
-
-
-def _output_digest(source: Output) -> str:
-    with contextlib.suppress(KeyError):
-        return source.handle.outputs[source.name or ""][0]
-    source.handle.path(source.name or "")
-    raise AssertionError("path() raises for a file that is not there")
-
-
-def _sum(first: Usage, second: Usage) -> Usage:
-    return Usage(
-        cpu_s=first.cpu_s + second.cpu_s,
-        wall_s=first.wall_s + second.wall_s,
-        peak_mb=max(first.peak_mb, second.peak_mb),
-        gpu_s=first.gpu_s + second.gpu_s,
-        energy_j=first.energy_j + second.energy_j,
-        energy_source=second.energy_source if second.energy_source != "none" else first.energy_source,
-    )

@@ -28,6 +28,8 @@ from modelworks.serving.residency import Residency
 from modelworks.serving.rest.application import Application
 from modelworks.serving.rest.carrier import CarrierLimits, HttpServer
 from modelworks.serving.rest.protocol import ProtocolRoutes
+from modelworks.serving.rpc.aio import AioCarrier
+from modelworks.serving.rpc.service import RpcService
 from modelworks.serving.settings import ServeSettings
 
 _log = logging.getLogger("modelworks.serving")
@@ -79,6 +81,10 @@ class Server:
         ProtocolRoutes(self.application, self.plane, self.repository, body_bytes)
         self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
         self._listener: asyncio.Server | None = None
+        self._rpc: AioCarrier | None = None
+        if settings.grpc_port is not None:
+            service = RpcService(self.access, self.plane, self.repository)
+            self._rpc = AioCarrier(service, max_message=body_bytes)
 
     async def start(self) -> Address:
         """Bring back the recorded endpoints, add the packages of the settings, and listen.
@@ -110,7 +116,13 @@ class Server:
                 hint="mw serve --port with another number",
             ) from error
         port = self._listener.sockets[0].getsockname()[1]
-        return Address(host=settings.host, port=port, grpc_port=None, tls=settings.tls)
+        grpc_port = None
+        if self._rpc is not None and settings.grpc_port is not None:
+            grpc_port = self._rpc.listen(
+                settings.host, settings.grpc_port, settings.tls_certificate, settings.tls_key
+            )
+            await self._rpc.start()
+        return Address(host=settings.host, port=port, grpc_port=grpc_port, tls=settings.tls)
 
     async def warm_up(self) -> None:
         """Load every champion and keep it; one that fails is reported and served as not ready."""
@@ -128,6 +140,8 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         self.http.drain()
+        if self._rpc is not None:
+            await self._rpc.stop(self.settings.drain_s)
         answered = await self.plane.drain(self.settings.drain_s)
         await asyncio.sleep(0.05)
         self.http.close()

@@ -18,6 +18,8 @@ _log = logging.getLogger("modelworks.serving")
 
 POLICIES = ("open", "any", "infer", "monitor", "admin")
 
+_ANY_LENGTH = 2**62
+
 Answered = Response | Awaitable[Response] | None
 
 
@@ -128,13 +130,16 @@ class Application:
     def refuse(self, head: Head) -> Response | None:
         """Decide on a head before its body is read."""
         plan = self._plan(head)
-        if plan.refusal is None:
-            return None
-        return error_response(plan.refusal, request_id(head))
+        if plan.refusal is not None:
+            return error_response(plan.refusal, request_id(head))
+        if plan.method_refused:
+            return _wrong_method(plan)
+        return None
 
     def body_limit(self, head: Head) -> int:
-        """Return the longest body of such a request."""
-        return self._plan(head).body_bytes
+        """Return the longest body of such a request; what is refused anyway is refused for its own reason."""
+        plan = self._plan(head)
+        return plan.body_bytes if plan.handler is not None else _ANY_LENGTH
 
     def malformed(self, status: int, reason: str) -> Response:
         """Return the answer to bytes that are no request."""
@@ -253,8 +258,7 @@ class Application:
                 (b"access-control-max-age", b"600"),
             )
         else:
-            response = bare_error(405, "MW1411: This path takes " + ", ".join(plan.method_refused) + ".")
-            response.headers = ((b"allow", allowed),)
+            response = _wrong_method(plan)
         self.reply(call, response)
 
     async def close(self) -> None:
@@ -262,3 +266,9 @@ class Application:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _wrong_method(plan: Plan) -> Response:
+    response = bare_error(405, "MW1411: This path takes " + ", ".join(plan.method_refused) + ".")
+    response.headers = ((b"allow", ", ".join((*plan.method_refused, "OPTIONS")).encode()),)
+    return response

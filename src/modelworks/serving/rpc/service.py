@@ -1,0 +1,252 @@
+"""The methods of the gRPC door, independent of what carries the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from modelworks.core.errors import ModelworksError
+from modelworks.serving.access import ANYBODY, Access, Principal
+from modelworks.serving.dataplane import DataPlane
+from modelworks.serving.errors import BadRequest, Forbidden
+from modelworks.serving.model import Answer
+from modelworks.serving.repository import Repository
+from modelworks.serving.rest.codec import key_of, priority_of, timeout_of
+from modelworks.serving.rest.protocol import model_metadata, server_metadata
+from modelworks.serving.routing import Target
+from modelworks.serving.rpc.codec import decode, encode, parameters_of
+from modelworks.serving.rpc.messages import METHODS, SERVICE, messages
+from modelworks.serving.rpc.statuses import Status, status_of
+
+_log = logging.getLogger("modelworks.serving")
+HEALTH = "/grpc.health.v1.Health/Check"
+_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+
+class RpcCall(Protocol):
+    """One unary call and the way to answer it.
+
+    Attributes:
+        method: ``/package.Service/Method``.
+        message: Bytes of the request message.
+        metadata: Lower-case name -> text.
+        timeout_s: Seconds the client waits; ``None`` if it does not say.
+        gone: Whether the client cancelled.
+        on_gone: Called when the client cancels before the answer.
+    """
+
+    method: str
+    message: bytes
+    metadata: Mapping[str, str]
+    timeout_s: float | None
+    gone: bool
+    on_gone: Callable[[], object] | None
+
+    def reply(self, message: bytes) -> None:
+        """Send the answer."""
+        ...
+
+    def fail(self, status: Status, text: str) -> None:
+        """Send an error."""
+        ...
+
+
+class RpcService:
+    """Answers calls.
+
+    Args:
+        access: Tokens and roles.
+        plane: Where requests are answered.
+        repository: Index, load and unload.
+    """
+
+    def __init__(self, access: Access, plane: DataPlane, repository: Repository) -> None:
+        self._access = access
+        self._plane = plane
+        self._repository = repository
+        self._messages = messages()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, tuple[str, Callable[[RpcCall, Principal], None]]] = {
+            f"/{SERVICE}/{name}": (policy, handler)
+            for name, policy, handler in (
+                ("ServerLive", "open", self._server_live),
+                ("ServerReady", "open", self._server_ready),
+                ("ModelReady", "infer", self._model_ready),
+                ("ServerMetadata", "any", self._server_metadata),
+                ("ModelMetadata", "infer", self._model_metadata),
+                ("ModelInfer", "infer", self._infer),
+                ("RepositoryIndex", "infer", self._index),
+                ("RepositoryModelLoad", "admin", self._load),
+                ("RepositoryModelUnload", "admin", self._unload),
+            )
+        }
+        self._handlers[HEALTH] = ("open", self._health)
+        assert len(self._handlers) == len(METHODS) + 1
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Every method with its policy."""
+        return {name: policy for name, (policy, _) in self._handlers.items()}
+
+    def handle(self, call: RpcCall) -> None:
+        """Answer a call, now or later."""
+        try:
+            found = self._handlers.get(call.method)
+            if found is None:
+                self._access.authenticate(call.metadata.get("authorization"))
+                call.fail(Status.UNIMPLEMENTED, "There is no such method.")
+                return
+            policy, handler = found
+            principal = ANYBODY
+            if policy != "open":
+                principal = self.admit(call.metadata, policy)
+            handler(call, principal)
+        except Exception as error:
+            self._fail(call, error)
+
+    def admit(self, metadata: Mapping[str, str], policy: str) -> Principal:
+        """Return the holder of the call's token if the method is open to it.
+
+        Raises:
+            Unauthenticated: There is no known token.
+            Forbidden: The role is not enough.
+        """
+        principal = self._access.authenticate(metadata.get("authorization"))
+        if not principal.may(policy):
+            raise Forbidden(f"A token of the role '{principal.role}' may not do this.")
+        if principal.bucket is not None:
+            principal.bucket.take()
+        return principal
+
+    def _fail(self, call: RpcCall, error: Exception) -> None:
+        if isinstance(error, ModelworksError):
+            call.fail(status_of(error), f"{error.error_code}: {error.message}")
+        else:
+            _log.error("call of %s failed", call.method, exc_info=error)
+            call.fail(Status.INTERNAL, "MW5000: The server failed on this request.")
+
+    def _parse(self, call: RpcCall, name: str) -> Any:
+        request = self._messages.classes[name]()
+        try:
+            request.ParseFromString(call.message)
+        except Exception:
+            raise BadRequest(f"The message is not a {name}.", code="MW1402") from None
+        return request
+
+    def _target(self, principal: Principal, name: str, version: str, key: str | None = None) -> Target:
+        principal.require(name)
+        return self._plane.resolve(name, version, key)
+
+    # -- methods -----------------------------------------------------------------------------------------------
+
+    def _health(self, call: RpcCall, principal: Principal) -> None:
+        call.reply(_NOT_SERVING if self._plane.draining else _SERVING)
+
+    def _server_live(self, call: RpcCall, principal: Principal) -> None:
+        call.reply(self._messages.ServerLiveResponse(live=True).SerializeToString())
+
+    def _server_ready(self, call: RpcCall, principal: Principal) -> None:
+        call.reply(self._messages.ServerReadyResponse(ready=not self._plane.draining).SerializeToString())
+
+    def _model_ready(self, call: RpcCall, principal: Principal) -> None:
+        request = self._parse(call, "ModelReadyRequest")
+        target = self._target(principal, request.name, request.version)
+        ready = self._plane.ready(target.endpoint, target.number)
+        call.reply(self._messages.ModelReadyResponse(ready=ready).SerializeToString())
+
+    def _server_metadata(self, call: RpcCall, principal: Principal) -> None:
+        call.reply(self._messages.ServerMetadataResponse(**server_metadata()).SerializeToString())
+
+    def _model_metadata(self, call: RpcCall, principal: Principal) -> None:
+        request = self._parse(call, "ModelMetadataRequest")
+        data = model_metadata(self._plane, self._target(principal, request.name, request.version))
+        call.reply(self._messages.ModelMetadataResponse(**data).SerializeToString())
+
+    def _infer(self, call: RpcCall, principal: Principal) -> None:
+        request = self._parse(call, "ModelInferRequest")
+
+        def done(response: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._fail(call, error)
+            else:
+                call.reply(response.SerializeToString())
+
+        call.on_gone = self.infer(request, principal, call.timeout_s, done)
+
+    def infer(
+        self,
+        request: Any,
+        principal: Principal,
+        timeout_s: float | None,
+        done: Callable[[Any, Exception | None], None],
+    ) -> Callable[[], object]:
+        """Submit a ``ModelInferRequest``; ``done`` gets the response or the error. Returns how to forget it.
+
+        Raises:
+            ModelworksError: The request cannot be admitted.
+        """
+        parameters = parameters_of(request.parameters)
+        key = key_of(parameters)
+        target = self._target(principal, request.model_name, request.model_version, key)
+        if parameters.get("sequence_id"):
+            raise BadRequest("Sequences are not served.", code="MW1415")
+        asked = timeout_of(parameters)
+        if timeout_s is not None:
+            asked = timeout_s if asked is None else min(asked, timeout_s)
+        feeds, outputs = decode(request, target.signature)
+        response_class = self._messages.ModelInferResponse
+
+        def finish(answer: Answer | None, error: Exception | None) -> None:
+            if answer is None:
+                done(None, error or RuntimeError("no answer"))
+                return
+            try:
+                response = encode(response_class, target, request.id, outputs, answer)
+            except Exception as failure:
+                done(None, failure)
+            else:
+                done(response, None)
+
+        work = self._plane.submit(
+            target,
+            feeds,
+            finish,
+            outputs=outputs,
+            key=key,
+            timeout_s=asked,
+            priority=priority_of(parameters),
+        )
+        return lambda: self._plane.forget(work)
+
+    def _index(self, call: RpcCall, principal: Principal) -> None:
+        request = self._parse(call, "RepositoryIndexRequest")
+        entries = [
+            entry
+            for entry in self._repository.index(ready_only=request.ready)
+            if principal.sees(entry["name"])
+        ]
+        call.reply(self._messages.RepositoryIndexResponse(models=entries).SerializeToString())
+
+    def _load(self, call: RpcCall, principal: Principal) -> None:
+        request = self._parse(call, "RepositoryModelLoadRequest")
+        principal.require(request.model_name)
+
+        async def load() -> None:
+            try:
+                await self._repository.load(request.model_name)
+            except Exception as error:
+                self._fail(call, error)
+            else:
+                call.reply(self._messages.RepositoryModelLoadResponse().SerializeToString())
+
+        task = asyncio.ensure_future(load())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _unload(self, call: RpcCall, principal: Principal) -> None:
+        request = self._parse(call, "RepositoryModelUnloadRequest")
+        principal.require(request.model_name)
+        self._repository.unload(request.model_name)
+        call.reply(self._messages.RepositoryModelUnloadResponse().SerializeToString())

@@ -1,0 +1,247 @@
+"""Graphs and a running server for the tests of the serving room."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http.client
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from modelworks.core.signature import Signature, Tensor
+from modelworks.serving.model import MemorySource, ModelSource
+from modelworks.serving.server import Address, Server, new_loop
+from modelworks.serving.settings import ServeSettings
+
+_ELEMENTS = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def graph(nodes: list[Any], inputs: list[Tensor], outputs: list[Tensor], constants: dict[str, Any]) -> bytes:
+    """Serialize a small graph."""
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [_value(tensor) for tensor in inputs],
+        [_value(tensor) for tensor in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(made, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def _value(tensor: Tensor) -> Any:
+    shape = [f"{tensor.name}_{index}" if axis < 0 else axis for index, axis in enumerate(tensor.shape)]
+    return helper.make_tensor_value_info(tensor.name, _ELEMENTS[tensor.datatype], shape)
+
+
+def source(
+    name: str, onnx: bytes, inputs: list[Tensor], outputs: list[Tensor], **signature: Any
+) -> MemorySource:
+    """Wrap a graph as a source."""
+    return MemorySource(
+        name=name,
+        digest=hashlib.sha256(onnx).hexdigest(),
+        signature=Signature(inputs=tuple(inputs), outputs=tuple(outputs), **signature),
+        onnx=onnx,
+    )
+
+
+def adder(name: str = "adder", amount: float = 1.0, columns: int = 3) -> MemorySource:
+    """``prediction`` = sum of the row + amount: the answer tells which version gave it."""
+    inputs = [
+        Tensor(
+            name="numbers",
+            datatype="FP32",
+            shape=(-1, columns),
+            columns=tuple(f"c{i}" for i in range(columns)),
+        )
+    ]
+    outputs = [Tensor(name="prediction", datatype="FP32", shape=(-1,))]
+    nodes = [
+        helper.make_node("ReduceSum", ["numbers", "axes"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["sum", "amount"], ["prediction"]),
+    ]
+    constants = {"axes": np.array([1], np.int64), "amount": np.array(amount, np.float32)}
+    return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
+
+
+def logarithm(name: str = "logarithm") -> MemorySource:
+    """``prediction`` = ln(x): not finite for 0 and below."""
+    inputs = [Tensor(name="numbers", datatype="FP32", shape=(-1, 1), columns=("x",))]
+    outputs = [Tensor(name="prediction", datatype="FP32", shape=(-1, 1))]
+    return source(
+        name,
+        graph([helper.make_node("Log", ["numbers"], ["prediction"])], inputs, outputs, {}),
+        inputs,
+        outputs,
+    )
+
+
+def echo(datatype: str, shape: tuple[int, ...] = (-1, -1), name: str | None = None) -> MemorySource:
+    """``y`` = ``x`` of any type and shape."""
+    inputs = [Tensor(name="x", datatype=datatype, shape=shape)]
+    outputs = [Tensor(name="y", datatype=datatype, shape=shape)]
+    onnx = graph([helper.make_node("Identity", ["x"], ["y"])], inputs, outputs, {})
+    return source(name or f"echo_{datatype.lower()}", onnx, inputs, outputs)
+
+
+def heavy(name: str = "heavy", width: int = 600, layers: int = 12, seed: int = 0) -> MemorySource:
+    """A stack of matrix products that takes some milliseconds: never run on the event loop."""
+    random = np.random.default_rng(seed)
+    inputs = [Tensor(name="x", datatype="FP32", shape=(-1, width))]
+    outputs = [Tensor(name="y", datatype="FP32", shape=(-1, width))]
+    nodes, constants, last = [], {}, "x"
+    for index in range(layers):
+        constants[f"w{index}"] = random.standard_normal((width, width), dtype=np.float32) / np.float32(
+            width**0.5
+        )
+        target = "y" if index == layers - 1 else f"h{index}"
+        nodes.append(helper.make_node("MatMul", [last, f"w{index}"], [target]))
+        last = target
+    return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
+
+
+def row_mixer(name: str = "mixer") -> MemorySource:
+    """An answer that depends on the other rows of the batch: must never be batched."""
+    inputs = [Tensor(name="x", datatype="FP32", shape=(-1, 2))]
+    outputs = [Tensor(name="y", datatype="FP32", shape=(-1, 2))]
+    nodes = [
+        helper.make_node("ReduceSum", ["x", "axes"], ["total"], keepdims=1),
+        helper.make_node("Add", ["x", "total"], ["with"]),
+        helper.make_node("Add", ["with", "one"], ["y"]),
+    ]
+    constants = {"axes": np.array([0], np.int64), "one": np.array(1.0, np.float32)}
+    return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
+
+
+@dataclass
+class Running:
+    """A server in a thread of its own."""
+
+    server: Server
+    address: Address
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def token(self) -> str:
+        return self.server.access.local_token
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def on_loop(self, function: Callable[[], Any]) -> Any:
+        """Call a function on the server's loop."""
+
+        async def call() -> Any:
+            return function()
+
+        return self.wait(call())
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        token: str | None = "local",
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Send one request; returns status, decoded JSON (or bytes) and headers."""
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=20)
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {self.token if token == 'local' else token}")
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        try:
+            connection.request(method, path, body=body, headers=sent)
+            response = connection.getresponse()
+            data = response.read()
+            found = {key.lower(): value for key, value in response.getheaders()}
+            if found.get("content-type") == "application/json" and "content-encoding" not in found and data:
+                return response.status, json.loads(data), found
+            return response.status, data, found
+        finally:
+            connection.close()
+
+    def infer(self, model: str, data: Any, **options: Any) -> tuple[int, Any, dict[str, str]]:
+        """Send one FP32 tensor to the model's first input."""
+        array = np.asarray(data, dtype=np.float32)
+        tensor = self.server.plane.routes[model].champion.signature.inputs[0]
+        body = {
+            "inputs": [
+                {
+                    "name": tensor.name,
+                    "datatype": "FP32",
+                    "shape": list(array.shape),
+                    "data": array.ravel().tolist(),
+                }
+            ]
+        }
+        return self.request("POST", f"/v2/models/{model}/infer", body, **options)
+
+
+@contextmanager
+def running(home: Path, sources: Sequence[ModelSource] = (), **settings: Any) -> Iterator[Running]:
+    """Run a server on free ports until the block ends; it must drain cleanly."""
+    options = {"port": 0, "grpc_port": None, "memory_mb": 512, "quiet": True, **settings}
+    made: dict[str, Any] = {}
+    up = threading.Event()
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        made["loop"] = loop
+        made["end"] = asyncio.Event()
+        try:
+            server = Server(ServeSettings(home=home, **options), loop)
+            server.deployments.serve(sources)
+            made["address"] = await server.start()
+            made["server"] = server
+        except BaseException as error:
+            made["error"] = error
+            up.set()
+            return
+        up.set()
+        await made["end"].wait()
+        made["answered"] = await server.stop()
+
+    def body() -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=body, name="server")
+    thread.start()
+    try:
+        assert up.wait(30), "the server did not start"
+        if "error" in made:
+            raise made["error"]
+        yield Running(server=made["server"], address=made["address"], loop=made["loop"])
+    finally:
+        if "server" in made:
+            made["loop"].call_soon_threadsafe(made["end"].set)
+        thread.join(40)
+        assert not thread.is_alive(), "the server did not stop"

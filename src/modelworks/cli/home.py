@@ -45,13 +45,16 @@ def register(app: typer.Typer) -> None:
     def doctor(
         terminal: Terminal,
         strict: Annotated[bool, typer.Option("--strict", help="Check every byte; a warning fails.")] = False,
+        repair: Annotated[
+            bool, typer.Option("--repair", help="Remove what is damaged; its step runs again.")
+        ] = False,
     ) -> None:
         """Check this installation: disk, catalog, artifacts, keys, packages, unfinished runs."""
         from modelworks.cli.tables_shown import doctor_table
         from modelworks.cli.terminal import STORAGE
         from modelworks.control.service import Service
 
-        found = Service.open().doctor(strict=strict)
+        found = Service.open().doctor(strict=strict or repair, repair=repair)
         terminal.result(found, doctor_table)
         if not found["ok"]:
             terminal.code = STORAGE
@@ -91,7 +94,7 @@ def register(app: typer.Typer) -> None:
                 code="MW1307",
                 hint="mw completion bash",
             )
-        from typer.completion import get_completion_script
+        from typer._completion_shared import get_completion_script
 
         script = get_completion_script(prog_name="mw", complete_var="_MW_COMPLETE", shell=shell)
         terminal.result({"shell": shell, "script": script}, lambda data: data["script"])

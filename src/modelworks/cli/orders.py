@@ -20,10 +20,10 @@ def register(app: typer.Typer) -> None:
     @command(group, "schema")
     def schema(terminal: Terminal) -> None:
         """Print the JSON Schema of an order file."""
-        from modelworks.production.order_fields import json_schema
+        from modelworks.control.service import Service
 
         terminal.json = True
-        terminal.result(json_schema())
+        terminal.result(Service.open().order_schema())
 
     @command(group, "check")
     def check(

@@ -65,7 +65,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make models: from a table and a target, or from an order, to verdicts and packages."""
         from modelworks.cli.progress import run_with_progress
-        from modelworks.cli.tables_shown import show_order
+        from modelworks.cli.tables_shown import plan_table, show_order
         from modelworks.control.service import Service
 
         settings = task_settings(
@@ -85,7 +85,8 @@ def register(app: typer.Typer) -> None:
             limits={"latency_ms": latency_ms, "size_mb": size_mb, "memory_mb": memory_mb},
         )
         service = Service.open(slots=slots, memory=memory)
-        if source.lower().endswith(_ORDERS):
+        strict = not source.lower().endswith(_ORDERS)
+        if not strict:
             if target or name:
                 raise UsageError(
                     "An order names its own targets; --target and --name are for a single table.",
@@ -102,9 +103,9 @@ def register(app: typer.Typer) -> None:
                 )
             order = service.single(source, target, name=name, settings=settings)
         if dry_run:
-            terminal.result(service.plan(order), show_plan)
+            terminal.result(service.plan(order), plan_table)
             return
-        result = run_with_progress(terminal, service, order, out=out)
+        result = run_with_progress(terminal, service, order, out=out, strict=strict)
         terminal.result(result.to_json(), lambda _: show_order(result))
         terminal.code = verdict_exit_code([line.verdict.kind for line in result.lines])
 
@@ -151,10 +152,3 @@ def _reading(texts: list[str]) -> dict[str, Any]:
         else:
             found[key] = int(value) if value.isdigit() and key.startswith("max_") else value
     return found
-
-
-def show_plan(plan: dict[str, Any]) -> str:
-    """Return the text of a plan and its forecast."""
-    from modelworks.cli.tables_shown import plan_text
-
-    return plan_text(plan)

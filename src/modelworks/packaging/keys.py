@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ALGORITHM = "ed25519"
-_SECRET = "signing.key"  # noqa: S105 - a file name
+KEY_FILE = "signing.key"  # noqa: S105 - a file name
 _TRUSTED = "trusted"
 
 
@@ -66,7 +66,7 @@ class SigningKey:
             TrustError: Others can read the key file, or it is not a key.
             StorageError: The folder cannot be written.
         """
-        path = folder / _SECRET
+        path = folder / KEY_FILE
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not path.exists():
@@ -148,6 +148,8 @@ def verify_signature(manifest: bytes, signature: bytes, keys: Mapping[str, bytes
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
+        if data["manifest_sha256"] != digest_bytes(manifest):
+            raise InvalidSignature
         Ed25519PublicKey.from_public_bytes(public).verify(data["signature"], manifest)
     except (InvalidSignature, ValueError):
         raise TrustError(
@@ -162,12 +164,19 @@ def verify_signature(manifest: bytes, signature: bytes, keys: Mapping[str, bytes
 def _parse_signature(signature: bytes) -> dict[str, Any]:
     try:
         data = json.loads(signature)
-        parsed = {
+        parsed: dict[str, Any] = {
             "key_id": str(data["key_id"]),
             "signature": base64.b64decode(data["signature"], validate=True),
+            "manifest_sha256": str(data["manifest_sha256"]),
         }
+        # Base64 has spare bits at its end; only the one text that encoding gives is a signature.
+        canonical = base64.b64encode(parsed["signature"]).decode() == data["signature"]
         exact = set(data) == {"algorithm", "key_id", "manifest_sha256", "signature"}
-        if data["algorithm"] != ALGORITHM or not exact or canonical_json(data) + b"\n" != signature:
+        if (
+            data["algorithm"] != ALGORITHM
+            or not (exact and canonical)
+            or canonical_json(data) + b"\n" != signature
+        ):
             raise ValueError("not canonical")
     except (ValueError, KeyError, TypeError, RecursionError):
         raise TrustError(

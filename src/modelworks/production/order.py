@@ -46,6 +46,22 @@ class Line:
     due: float | None = None
     where: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "data": self.data,
+            "targets": list(self.targets),
+            "joint": self.joint,
+            "settings": dict(self.settings),
+            "priority": self.priority,
+            "due": self.due,
+            "where": self.where,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Line:
+        return Line(**{**data, "targets": tuple(data["targets"])})
+
     @property
     def reading(self) -> dict[str, Any]:
         """Overrides for reading the source, plain data."""
@@ -72,6 +88,28 @@ class Order:
     lines: tuple[Line, ...]
     prices: Mapping[str, Any] = field(default_factory=dict)
     budget_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "lines": [line.to_json() for line in self.lines],
+            "prices": dict(self.prices),
+            "budget_s": self.budget_s,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Order:
+        return Order(
+            name=data["name"],
+            lines=tuple(Line.from_json(line) for line in data["lines"]),
+            prices=data["prices"],
+            budget_s=data["budget_s"],
+        )
+
+    @property
+    def run(self) -> str:
+        """Id of the order's run: the same order goes on with the same run."""
+        return f"{self.name[:24]}-{self.digest[:12]}"
 
     @property
     def digest(self) -> str:
@@ -131,14 +169,7 @@ def parse_order(text: str, *, folder: Path, source: str = "order.yaml", name: st
     if not problems:
         lines = _lines(reading.value, reading.lines, folder, source, problems)
     if problems:
-        listed = "\n  ".join(f"{source}, {problem}" for problem in problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        plural = "s" if len(problems) > 1 else ""
-        raise TaskError(
-            f"The order has {len(problems)} problem{plural}:\n  {listed}{more}",
-            code="MW1207",
-            hint=f"mw order check {source}",
-        )
+        raise _wrong(problems, source)
     document = reading.value
     budget = document.get("budget")
     return Order(
@@ -146,6 +177,23 @@ def parse_order(text: str, *, folder: Path, source: str = "order.yaml", name: st
         lines=tuple(lines),
         prices=document.get("prices", {}),
         budget_s=parse_duration(budget) if budget is not None else None,
+    )
+
+
+def _wrong(problems: list[Problem], source: str) -> TaskError:
+    """Return the error that lists what is wrong; without a file there are no lines to name."""
+    if not source:
+        text = "; ".join(
+            f"{problem.path.removeprefix('tasks[0].')}: {problem.message}" for problem in problems
+        )
+        return TaskError(text.removeprefix("tasks[0]: ").removeprefix(": "), code="MW1207")
+    listed = "\n  ".join(f"{source}, {problem}" for problem in problems[:20])
+    more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+    plural = "s" if len(problems) > 1 else ""
+    return TaskError(
+        f"The order has {len(problems)} problem{plural}:\n  {listed}{more}",
+        code="MW1207",
+        hint=f"mw order check {source}",
     )
 
 
@@ -158,8 +206,8 @@ def _lines(
     for index, task in enumerate(document["tasks"]):
         place = f"tasks[{index}]"
         number = places.get(place, 1)
-        settings = merge_settings(defaults, task)
         try:
+            settings = _with_test_table(merge_settings(defaults, task), folder)
             sources = find_sources(str(task["data"]), folder)
             for path in sources:
                 line = _line(task, settings, path, alone=len(sources) == 1, where=f"{source}:{number}")
@@ -171,6 +219,19 @@ def _lines(
         except TaskError as error:
             problems.append(Problem(number, place, error.message))
     return lines
+
+
+def _with_test_table(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the settings with the path of a ready-made test table made whole."""
+    split = settings.get("split", {})
+    if not split.get("test_data"):
+        return settings
+    found = find_sources(str(split["test_data"]), folder)
+    if len(found) != 1:
+        raise TaskError(
+            f"'{split['test_data']}' names {len(found)} files; a test table is one", code="MW1208"
+        )
+    return {**settings, "split": {**split, "test_data": found[0]}}
 
 
 def _line(task: Mapping[str, Any], settings: dict[str, Any], path: str, *, alone: bool, where: str) -> Line:

@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Conditions:
 
     Attributes:
         run: Run id.
-        keys: Folder of the signing key.
+        key: File of the signing key.
         memory: Whether what earlier tasks taught is used.
         stamp: Tells the state of a remote source, so that a changed one is read again.
         stopped: Whether somebody asked to stop.
@@ -52,7 +53,7 @@ class Conditions:
     """
 
     run: str
-    keys: Path
+    key: Path
     memory: bool = True
     stamp: Callable[[str], str] = str
     stopped: Callable[[], bool] = bool
@@ -106,9 +107,9 @@ class Producer:
         self.plan = Plan(slots=slots)
         self.results: list[LineResult] = []
         self._order = order
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._catalog = catalog
-        self._decisions = decisions
+        self.decisions = decisions
         self._releases = releases
         self._conditions = conditions
         self._clock = clock
@@ -159,17 +160,17 @@ class Producer:
             Cancelled: Somebody asked to stop; the same command resumes.
         """
         self._feed()
-        while self._scheduler.pending:
+        while self.scheduler.pending:
             self._drain_once()
             self._feed()
         return self.results
 
     def _drain(self) -> None:
-        while self._scheduler.pending:
+        while self.scheduler.pending:
             self._drain_once()
 
     def _drain_once(self) -> None:
-        for handle in self._scheduler.wait_any(0.5):
+        for handle in self.scheduler.wait_any(0.5):
             if not handle.memoised:
                 self._fits_spent += handle.usage.cpu_s
             then = self._then.pop(id(handle), None)
@@ -189,19 +190,16 @@ class Producer:
                 if source is None:
                     continue
                 if "://" in source:
-                    stamp = self._decisions.once(f"stamp:{source}", lambda source=source: self._stamp(source))
+                    stamp = self.decisions.once(f"stamp:{source}", partial(self._conditions.stamp, source))
                     params |= {"url" if name == "source" else "test_url": source, f"{name}_stamp": stamp}
                 else:
                     inputs[name] = Path(source)
-            return self._scheduler.call(
+            return self.scheduler.call(
                 steps.ingest, inputs, params, label=label, priority=line.priority + _LATER
             )
         except ModelworksError as error:
             self._give_up(line.name, line, error)
             return None
-
-    def _stamp(self, source: str) -> str:
-        return self._conditions.stamp(source)
 
     @staticmethod
     def _test_data(line: Line) -> str | None:
@@ -241,11 +239,9 @@ class Producer:
             self._start_fit(work)
 
     def _start_fit(self, work: _Work) -> None:
-        order = self._decisions.once(f"advice:{work.task.name}", lambda: self._advice(work).to_json())[
-            "order"
-        ]
+        order = self.decisions.once(f"advice:{work.task.name}", lambda: self._advice(work).to_json())["order"]
         limits = work.task.limits
-        work.fit = self._scheduler.call(
+        work.fit = self.scheduler.call(
             steps.fit,
             {"table": work.table.all_outputs()},
             {
@@ -278,18 +274,18 @@ class Producer:
         test = digest_json([work.table.tree, list(task.targets), handle.value["test"]])
         look = digest_json([handle.tree, data])
         work.look = int(
-            self._decisions.once(
+            self.decisions.once(
                 f"look:{task.name}",
                 lambda: self._catalog.looks.look(test, look, label=task.name, purpose="evaluate"),
             )
         )
-        champion = self._decisions.once(
+        champion = self.decisions.once(
             f"champion:{task.name}", lambda: self._releases.champion(task.name, self._conditions.run)
         )
         inputs: dict[str, Input] = {"table": work.table.all_outputs(), "fit": handle.all_outputs()}
         if champion:
             inputs["champion"] = Artifact(champion, tree=True)
-        work.judged = self._scheduler.call(
+        work.judged = self.scheduler.call(
             steps.judge,
             inputs,
             {"task": data, "look": work.look},
@@ -320,13 +316,13 @@ class Producer:
             "cost": {"cpu_s": sum(sum(parts.values()) for parts in own.values()), "parts": _parts(own)},
             "created": self._created,
         }
-        papers = self._scheduler.call(
+        papers = self.scheduler.call(
             steps.papers,
             {
                 "table": work.table.all_outputs(),
                 "fit": work.fit.all_outputs(),
                 "judged": handle.all_outputs(),
-                "keys": self._conditions.keys,
+                "key": self._conditions.key,
             },
             {"task": task_to_json(work.task), "facts": facts},
             label=work.task.name,

@@ -120,9 +120,9 @@ class OrderResult:
     report: str = ""
     resume: str = ""
 
-    def count(self, kind: VerdictKind) -> int:
+    def count(self, kind: VerdictKind | str) -> int:
         """Return how many lines ended so."""
-        return sum(line.verdict.kind is kind for line in self.lines)
+        return sum(line.verdict.kind == kind for line in self.lines)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
     from modelworks.production.survey import target_facts
 
     mark = time.process_time()
-    source = inputs.get("source") or params["url"]
+    source = inputs.get("source") or os.path.expandvars(params["url"])
     test = inputs.get("test") or params.get("test_url")
     report = read_table(source, test, params["reading"], folder, isolate=False)
     table, schema = open_table(folder)
@@ -75,7 +76,7 @@ def papers(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
         inputs["table"],
         inputs["fit"],
         inputs["judged"],
-        inputs["keys"],
+        inputs["key"].parent,
         task_from_json(params["task"]),
         params["facts"],
         folder,

@@ -42,4 +42,5 @@ def fitting_part(task: Task) -> dict[str, Any]:
     for name in ("name", "data", "gate", "slices", "explain"):
         del data[name]
     del data["limits"]["memory_mb"]
+    del data["split"]["test_data"]
     return data

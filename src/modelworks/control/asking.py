@@ -1,0 +1,223 @@
+"""Asking a package: opening it with trust, answering tables, explaining rows; all through the shipped graph."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelworks.core.errors import NotFound, UsageError, close_matches
+from modelworks.core.schema import Column, Schema
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from modelworks.control.workspace import Workspace
+    from modelworks.packaging import Package
+
+GOLDEN_MADE_UP = 3
+"""The last golden rows are made up (all missing, unseen, half missing) and typical of nothing."""
+
+
+def find_package(workspace: Workspace, name: str) -> Path:
+    """Return where a package is: a folder, a ``.mwpkg`` file, a model's name (``name@2`` for a version) or a digest.
+
+    Raises:
+        NotFound: There is none; names close matches.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() or path.is_file():
+        return path
+    from modelworks.production.release import SPACE
+
+    stem, _, version = name.partition("@")
+    models = {item.name: item for item in workspace.catalog.names.newest(SPACE)}
+    if stem in models and (version.isdigit() or not version):
+        folder = workspace.models / stem / f"v{version or models[stem].version}"
+        if folder.is_dir():
+            return folder
+    for row in workspace.catalog.packages.find():
+        if len(name) >= 6 and (
+            row.digest.startswith(name) or str(row.manifest.get("package", "")).startswith(name)
+        ):
+            return workspace.store.tree_folder(row.digest)
+    raise NotFound(
+        f"There is no package or model '{name}'.{close_matches(stem, models)}",
+        code="MW4211",
+        hint="mw model list",
+    )
+
+
+def open_named(workspace: Workspace, name: str, *, signed: bool = True) -> Package:
+    """Open a package with the keys this installation trusts.
+
+    Raises:
+        NotFound: There is none.
+        TrustError: A byte is not as it was signed.
+    """
+    from modelworks.packaging import SigningKey, TrustPolicy, open_package
+
+    path = find_package(workspace, name)
+    SigningKey.load_or_create(workspace.keys)
+    return open_package(path, TrustPolicy.of_folder(workspace.keys, require_signed=signed))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a package says about the rows of a table.
+
+    Attributes:
+        table: One row per row: ``label`` and one probability per class, or ``prediction`` and quantiles.
+    """
+
+    table: pa.Table
+
+    @property
+    def rows(self) -> int:
+        """How many rows were answered."""
+        return int(self.table.num_rows)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
+
+    def csv(self) -> str:
+        """Return the answers as CSV text."""
+        import io
+
+        import pyarrow.csv
+
+        stream = io.BytesIO()
+        pyarrow.csv.write_csv(self.table, stream)
+        return stream.getvalue().decode()
+
+    def write(self, path: Path) -> None:
+        """Write the answers as Parquet (``.parquet``) or CSV (any other ending)."""
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(self.table, path)
+        else:
+            path.write_text(self.csv(), encoding="utf-8")
+
+
+class Asker:
+    """A loaded model: its graph in ONNX Runtime and the typing of its columns.
+
+    Args:
+        package: An opened package.
+    """
+
+    def __init__(self, package: Package) -> None:
+        from modelworks.compute.runtime import GraphSession
+
+        self.package = package
+        self.schema = Schema(tuple(Column.from_json(item) for item in package.manifest.columns))
+        self._session = GraphSession(package.onnx)
+
+    def answer_table(self, source: Any, reading: Mapping[str, Any] | None = None) -> Answers:
+        """Answer every row of a file, URL or table object.
+
+        Raises:
+            DataError: It cannot be read, or lacks a column the model reads.
+        """
+        from modelworks.data import ReadOptions, ingest, open_table, typed_columns
+        from modelworks.production.reading import read_options
+
+        options = read_options(reading or {}) if reading else ReadOptions()
+        with tempfile.TemporaryDirectory(prefix="modelworks-") as folder:
+            ingest(source, folder, options)
+            table, _ = open_table(folder)
+            present = [name for name in self.schema.names if name in table.column_names]
+            columns = typed_columns(table.select(present), self.schema, present)
+            return Answers(self._tabulate(self.outputs(columns, table.num_rows)))
+
+    def answer_rows(self, rows: Sequence[Mapping[str, Any]]) -> Answers:
+        """Answer rows of JSON values.
+
+        Raises:
+            DataError: A value has the wrong type, or a column is unknown.
+        """
+        from modelworks.compute.feeds import pack_rows
+
+        feeds = pack_rows(self.package.signature, rows)
+        return Answers(self._tabulate(self._session.run_batched(feeds)))
+
+    def outputs(self, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, npt.NDArray[Any]]:
+        """Return the graph's outputs for typed columns."""
+        from modelworks.compute.feeds import pack_columns
+
+        return self._session.run_batched(pack_columns(self.package.signature, columns, rows))
+
+    def explain(self, row: str) -> dict[str, Any]:
+        """Say what moved the answer for one row against the package's typical rows.
+
+        Args:
+            row: JSON object, or the number of a golden example.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        from modelworks.compute.feeds import pack_rows
+        from modelworks.evaluation import explain
+
+        examples = self.package.examples["rows"]
+        values = self._row(row, examples)
+        signature = self.package.signature
+        typical = [example for example in examples[:-GOLDEN_MADE_UP] if example != values] or examples[:1]
+
+        def unpacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+            feeds = pack_rows(signature, rows)
+            return {
+                name: feeds[tensor.name][:, index]
+                for tensor in signature.inputs
+                for index, name in enumerate(tensor.columns)
+            }
+
+        def predict(columns: Mapping[str, Any]) -> dict[str, Any]:
+            return self.outputs(columns, len(next(iter(columns.values()))))
+
+        (found,) = explain(predict, unpacked([values]), unpacked(typical))
+        answer = found["answer"]
+        name = signature.classes[answer] if answer is not None and signature.classes else ""
+        return {"model": self.package.manifest.name, "row": values, "class": name, **found}
+
+    def _row(self, text: str, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if text.strip().isdigit():
+            number = int(text)
+            if number >= len(examples):
+                raise UsageError(
+                    f"The package has {len(examples)} golden examples, counted from 0.", code="MW1311"
+                )
+            return dict(examples[number])
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UsageError(
+                f"--row is not JSON: {error}.", code="MW1310", hint="--row '{\"age\": 31}' or --row 0"
+            ) from None
+        if not isinstance(values, dict):
+            raise UsageError("--row must be one JSON object.", code="MW1310", hint="--row '{\"age\": 31}'")
+        return values
+
+    def _tabulate(self, outputs: Mapping[str, npt.NDArray[Any]]) -> pa.Table:
+        import pyarrow as pa
+
+        signature = self.package.signature
+        found: dict[str, Any] = {}
+        if "prediction" in outputs:
+            found["prediction"] = outputs["prediction"].reshape(-1)
+            for index, level in enumerate(signature.quantiles):
+                found[f"q{level:g}"] = outputs["quantiles"][:, index]
+        if "label" in outputs:
+            found["label"] = [str(label) for label in outputs["label"].reshape(-1)]
+        if "probabilities" in outputs:
+            for index, name in enumerate(signature.classes):
+                if "labels" in outputs:
+                    found[name] = outputs["labels"][:, index]
+                found[f"p({name})"] = outputs["probabilities"][:, index]
+        return pa.table(found)

@@ -42,7 +42,8 @@ ATTRIBUTE_FIELDS = {
 }  # fmt: skip
 TENSOR_FIELDS = {
     1: Field("dims", VARINT, True), 2: Field("data_type", VARINT), 3: Field("segment", BYTES),
-    4: Field("float_data", FIXED32, True), 5: Field("int32_data", VARINT, True), 6: Field("string_data", BYTES, True, True),
+    4: Field("float_data", FIXED32, True), 5: Field("int32_data", VARINT, True),
+    6: Field("string_data", BYTES, True, True),
     7: Field("int64_data", VARINT, True), 8: Field("name", BYTES), 9: Field("raw_data", BYTES),
     10: Field("double_data", FIXED64, True), 11: Field("uint64_data", VARINT, True), 12: Field("doc_string", BYTES),
     13: Field("external_data", BYTES, True), 14: Field("data_location", VARINT),

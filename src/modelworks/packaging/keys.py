@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ALGORITHM = "ed25519"
-KEY_FILE = "signing.key"  # noqa: S105 - a file name
+KEY_FILE = "signing.key"
 _TRUSTED = "trusted"
 
 

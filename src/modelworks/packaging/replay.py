@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from modelworks.packaging.zygote import receive_frame, send_frame
 
 MAX_ANSWER = 16 * 2**20
 GRACE_S = 5.0
+WORK = "modelworks.packaging.replay_child"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,13 @@ def _ask(onnx: bytes, signature: Signature | None, rows: Any, limits: ReplayLimi
         "signature": signature.to_json() if signature else None,
         "rows": rows,
     }
-    frames = _zygote().ask(json.dumps(header).encode(), onnx, limits.wall_s)
+    request = json.dumps(header).encode()
+    frames: list[dict[str, Any]] = []
+    for _ in range(2):  # a second time only if the zygote itself was ended from outside
+        zygote = _zygote()
+        frames = zygote.ask(request, onnx, limits.wall_s)
+        if frames or zygote.alive:
+            break
     ended = frames.pop()["ended"] if frames and "ended" in frames[-1] else {"exit": None, "late": True}
     for frame in frames:
         if "error" in frame:
@@ -135,15 +142,20 @@ def _died(ended: dict[str, Any], limits: ReplayLimits) -> TrustError:
 
 
 class Zygote:
-    """A started child and the socket to it. One per process; threads share it."""
+    """A started child and the socket to it. One per process; threads share it.
 
-    def __init__(self) -> None:
+    Args:
+        work: Module whose ``answer(channel)`` runs in the limited process.
+        folders: Where that module is found, if not beside this package.
+    """
+
+    def __init__(self, work: str = WORK, folders: Sequence[Path] = ()) -> None:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
-        source = str(Path(modelworks.__file__).resolve().parent.parent)
+        paths = [str(folder) for folder in (Path(modelworks.__file__).resolve().parent.parent, *folders)]
         code = (
-            f"import sys; sys.path.insert(0, {source!r}); "
-            f"from modelworks.packaging.zygote import main; main({theirs.fileno()})"
+            f"import sys; sys.path[:0] = {paths!r}; "
+            f"from modelworks.packaging.zygote import main; main({theirs.fileno()}, {work!r})"
         )
         quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
@@ -169,8 +181,11 @@ class Zygote:
         """Send one request; returns its frames, the last one saying how the child ended (if it is known)."""
         ours, theirs = socket.socketpair()
         with ours:
-            with theirs, self._lock:
-                socket.send_fds(self._control, [f"{wall_s:.3f}".encode().ljust(64)], [theirs.fileno()])
+            try:
+                with theirs, self._lock:
+                    socket.send_fds(self._control, [f"{wall_s:.3f}".encode().ljust(64)], [theirs.fileno()])
+            except OSError:
+                return []
             ours.settimeout(wall_s + GRACE_S)
             frames: list[dict[str, Any]] = []
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -183,8 +198,10 @@ class Zygote:
                 return frames
 
     def close(self) -> None:
-        """End the child."""
+        """End the child; in a forked copy of the process that started it, only let go of it."""
         self._control.close()
+        if self.owner != os.getpid():
+            return
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2.0)
             return
@@ -200,11 +217,13 @@ def _zygote() -> Zygote:
     global _current  # noqa: PLW0603 - one child per process
     with _starting:
         if _current is None or not _current.alive:
+            if _current is not None:
+                _current.close()
             _current = Zygote()
         return _current
 
 
 @atexit.register
 def _close() -> None:
-    if _current is not None and _current.owner == os.getpid():
+    if _current is not None:
         _current.close()

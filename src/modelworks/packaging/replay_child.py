@@ -7,17 +7,18 @@ import socket
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelworks.compute import feeds
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError, ModelworksError, TrustError
-from modelworks.core.signature import Signature
+from modelworks.core.signature import Signature, Tensor
 from modelworks.packaging import inspection, sandbox, wire
 from modelworks.packaging.zygote import receive_frame, send_frame
 
-ORT_TYPES = {
-    "FP32": "tensor(float)", "FP64": "tensor(double)", "INT64": "tensor(int64)", "INT32": "tensor(int32)",
-    "BYTES": "tensor(string)", "BOOL": "tensor(bool)", "UINT8": "tensor(uint8)",
+NUMPY_KINDS = {
+    "FP32": "float32", "FP64": "float64", "INT64": "int64", "INT32": "int32", "BYTES": "object", "BOOL": "bool",
+    "UINT8": "uint8",
 }  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def answer(channel: socket.socket) -> None:
 def _replay(onnx: bytes, header: dict[str, Any]) -> dict[str, Any]:
     signature = Signature.from_json(header["signature"])
     session = GraphSession(onnx)
-    _check_types(session, signature)
+    _check_names(session, signature)
     try:
         rows = feeds.pack_rows(signature, header["rows"])
     except DataError as error:
@@ -70,19 +71,36 @@ def _replay(onnx: bytes, header: dict[str, Any]) -> dict[str, Any]:
         raise TrustError(
             f"The graph fails on its own golden examples: {str(error).splitlines()[0][:200]}", code="MW3305"
         ) from error
-    for name, found in answers.items():
-        if found.dtype.kind == "f" and not np.isfinite(found).all():
-            raise TrustError(f"The graph answers '{name}' with a number that is not finite.", code="MW3306")
+    for tensor in signature.outputs:
+        _check_answer(tensor, answers[tensor.name], len(header["rows"]))
     return {name: found.tolist() for name, found in answers.items()}
 
 
-def _check_types(session: GraphSession, signature: Signature) -> None:
+def _check_names(session: GraphSession, signature: Signature) -> None:
     for what, declared, found in (
         ("inputs", signature.inputs, session.inputs),
         ("outputs", signature.outputs, session.outputs),
     ):
-        missing = {tensor.name for tensor in declared} ^ set(found)
-        if missing:
+        differing = {tensor.name for tensor in declared} ^ set(found)
+        if differing:
             raise TrustError(
-                f"The graph's {what} are not those of the manifest: {sorted(missing)!r:.200}.", code="MW3307"
+                f"The graph's {what} are not those of the manifest: {sorted(differing)!r:.200}.",
+                code="MW3307",
             )
+
+
+def _check_answer(tensor: Tensor, found: npt.NDArray[Any], rows: int) -> None:
+    shape = (rows, *tensor.shape[1:])
+    fits = len(shape) == found.ndim and all(
+        want in (-1, size) for want, size in zip(shape, found.shape, strict=True)
+    )
+    if str(found.dtype) != NUMPY_KINDS.get(tensor.datatype) or not fits:
+        raise TrustError(
+            f"The manifest declares '{tensor.name}' as {tensor.datatype} {list(tensor.shape)}; "
+            f"the graph answers {found.dtype} {list(found.shape)}.",
+            code="MW3307",
+        )
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise TrustError(
+            f"The graph answers '{tensor.name}' with a number that is not finite.", code="MW3306"
+        )

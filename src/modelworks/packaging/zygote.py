@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
 import signal
 import socket
 import struct
-import sys
 import time
 from typing import Any
 
@@ -42,10 +42,9 @@ def receive_frame(channel: socket.socket, limit: int = MAX_FRAME) -> bytes:
     return bytes(_exactly(channel, size))
 
 
-def main(control_descriptor: int) -> None:
-    """Serve requests until the control socket closes."""
-    import modelworks.packaging.replay_child as child  # loads numpy and ONNX Runtime before the first fork
-
+def main(control_descriptor: int, work: str) -> None:
+    """Serve requests with ``work``'s ``answer`` until the control socket closes."""
+    child = importlib.import_module(work)  # loads numpy and ONNX Runtime before the first fork
     control = socket.socket(fileno=control_descriptor)
     child.warm_up()
     gc.collect()
@@ -129,7 +128,3 @@ def _exactly(channel: socket.socket, size: int) -> bytearray:
             raise EOFError
         view = view[count:]
     return data
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -6,16 +6,21 @@ from modelworks.evaluation.explanation import explain
 from modelworks.evaluation.importance import importance
 from modelworks.evaluation.judge import failed_verdict, judge
 from modelworks.evaluation.metrics import METRICS, Metric, default_metric, find_metric
+from modelworks.evaluation.multiplicity import benjamini_hochberg, holm
+from modelworks.evaluation.sequential import SequentialTest
 
 __all__ = [
     "METRICS",
     "Metric",
+    "SequentialTest",
+    "benjamini_hochberg",
     "compare",
     "default_metric",
     "evaluate",
     "explain",
     "failed_verdict",
     "find_metric",
+    "holm",
     "importance",
     "judge",
 ]

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from modelworks.core.task import TaskKind
-from modelworks.evaluation.intervals import clopper_pearson_low
+from modelworks.evaluation.closed_forms import clopper_pearson_low
 from modelworks.evaluation.predictions import Floats, Integers, Predictions
 from modelworks.evaluation.probability_metrics import confidence, ece, equal_mass_bins
 
-_SIMULATIONS = 200
 
-
-def calibration(predictions: Predictions, rng: np.random.Generator) -> dict[str, Any] | None:
+def calibration(predictions: Predictions) -> dict[str, Any] | None:
     """Return the calibration of a binary or multiclass model; ``None`` for other kinds.
 
     Returns:
@@ -28,15 +26,16 @@ def calibration(predictions: Predictions, rng: np.random.Generator) -> dict[str,
     claimed, came = confidence(predictions)
     bins = equal_mass_bins(claimed)
     weight = predictions.row_weight
-    measured = ece(predictions).value()
-    noise = _noise(claimed, bins, weight, rng)
-    limit = float(np.quantile(noise, 0.95))
+    error = ece(predictions)
+    measured = error.value()
+    usual, deviation = error.if_perfect()
+    limit = usual + 1.645 * deviation
     return {
         "of": "the positive class" if predictions.kind is TaskKind.BINARY else "the most probable class",
         "bins": _curve(claimed, came, bins, weight),
         "ece": measured,
-        "ece_debiased": max(0.0, measured - float(noise.mean())),
-        "ece_if_perfect": {"mean": float(noise.mean()), "highest": limit},
+        "ece_debiased": max(0.0, measured - usual),
+        "ece_if_perfect": {"mean": usual, "highest": limit},
         "miscalibrated": bool(measured > limit),
         "brier": _brier_parts(claimed, came, bins, weight),
     }
@@ -63,17 +62,6 @@ def _curve(claimed: Floats, came: Floats, bins: Integers, weight: Floats) -> lis
             }
         )
     return curve
-
-
-def _noise(claimed: Floats, bins: Integers, weight: Floats, rng: np.random.Generator) -> Floats:
-    """Return the calibration error under truths drawn from the claims: what chance alone would show.
-
-    Per bin the sum of ``claim - truth`` is close to normal with variance ``sum w^2 p (1 - p)``.
-    """
-    size = int(bins.max()) + 1
-    variance = np.bincount(bins, weights=weight**2 * claimed * (1 - claimed), minlength=size)
-    gaps = np.abs(rng.standard_normal((_SIMULATIONS, size))) * np.sqrt(variance)
-    return np.asarray(gaps.sum(axis=1) / weight.sum())
 
 
 def _brier_parts(claimed: Floats, came: Floats, bins: Integers, weight: Floats) -> dict[str, float]:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from modelworks.core.task import TaskKind
 from modelworks.evaluation import normal
-from modelworks.evaluation.intervals import AucEstimate, Estimate, estimate, p_value
+from modelworks.evaluation.closed_forms import AucEstimate
+from modelworks.evaluation.intervals import Estimate, estimate, p_value
 from modelworks.evaluation.metrics import Metric, default_metric, find_metric
 from modelworks.evaluation.multiplicity import tail_of_look
 from modelworks.evaluation.predictions import Predictions, read_outputs

@@ -10,9 +10,15 @@ from typing import Any
 from modelworks.core.task import Bound, Limits, TaskKind
 from modelworks.core.verdict import Check
 from modelworks.evaluation.metrics import find_metric
+from modelworks.evaluation.multiplicity import LOOKS_BEFORE_ROTATION
+from modelworks.evaluation.sequential import METHOD as SEQUENTIAL
 
 MOST_ASKED = 1_000_000
 """Never ask for more rows than this; such a difference is not worth proving."""
+
+FEWEST_ASKED = 10
+
+POWER_REACH = 1 + 0.84 / 1.96
 
 MOST_GROWTH = 20
 """An effect that would need the test set to grow more than so many times counts as no effect."""
@@ -44,19 +50,22 @@ def unknown(name: str, detail: str, needed: int | None, fix: str = "", place: st
 def rows_needed(rows: int, reach: float, distance: float) -> int:
     """Return how many more rows would decide a condition at the observed effect.
 
+    Intervals shrink as 1 / sqrt(rows). An interval that would just reach the bound decides half of the time, so the
+    limit is moved out by 0.84 standard errors, which decides in four cases of five.
+
     Args:
         rows: Rows at hand.
         reach: From the value to the limit that stands in the way.
-        distance: From the value to the bound; the interval must shrink to it, as 1 / sqrt(rows).
+        distance: From the value to the bound.
 
     Returns:
-        Rounded up to two digits, at most ``MOST_ASKED``.
+        Rounded up to two digits, between 10 and ``MOST_ASKED``.
     """
     if distance <= 0:
         return MOST_ASKED
-    more = min(rows * ((reach / distance) ** 2 - 1), float(MOST_ASKED))
-    if more <= 1:
-        return 1
+    more = min(rows * ((reach * POWER_REACH / distance) ** 2 - 1), float(MOST_ASKED))
+    if more <= FEWEST_ASKED:
+        return FEWEST_ASKED
     unit = int(10 ** max(0, math.floor(math.log10(more)) - 1))
     return min(MOST_ASKED, math.ceil(more / unit) * unit)
 
@@ -238,17 +247,50 @@ def champion_check(champion: Mapping[str, Any] | None) -> list[Finding]:
     if champion is None:
         return []
     name = "not worse than the champion"
+    if champion["method"] == SEQUENTIAL:
+        return [_sequential(name, champion)]
     if champion["undefined"]:
         return [unknown(name, f"The comparison is not defined: {champion['undefined']}.", 100)]
     figures = f"{_figures(champion)}; worse by up to {champion['margin']:.3g} is allowed"
     if champion["not_worse"]:
         return [passed(name, f"{figures}.")]
-    if champion["worse"] and champion["gate_high"] < -champion["margin"]:
+    if champion["gate_high"] < -champion["margin"]:
         return [failed(name, f"The champion is better: {figures}.", "keep the champion, or add data")]
     distance = abs(champion["difference"] + champion["margin"])
     end = champion["gate_low"] if champion["difference"] > -champion["margin"] else champion["gate_high"]
     needed = rows_needed(champion["n"], abs(champion["difference"] - end), distance)
     return [unknown(name, f"It cannot be said whether the champion is better: {figures}.", needed)]
+
+
+def _sequential(name: str, champion: Mapping[str, Any]) -> Finding:
+    figures = (
+        f"over {champion['n']:,} paired rows the candidate scores {champion['difference']:+.4g} against the champion; "
+        f"evidence {champion['e_value']:.3g} that it is not worse by {champion['margin']:.3g}, {1 / champion['error']:g} is asked"
+    )
+    if champion["decision"] == "accepted":
+        return passed(name, f"Shown at every look: {figures}.")
+    if champion["decision"] == "rejected":
+        return failed(name, f"The champion is better: {figures}.", "keep the champion, or add data")
+    return unknown(name, f"Not decided yet: {figures}.", None, "let both answer more rows")
+
+
+def freshness_check(evaluation: Mapping[str, Any]) -> list[Finding]:
+    """Check that the sealed test set was not looked at too often to be believed."""
+    look = evaluation["look"]
+    if look == 1:
+        return []
+    name = "the sealed test set is fresh"
+    figures = f"This is look {look} at these test rows, so the limits are those of a {evaluation['gate_level']:.4%} interval"
+    if look <= LOOKS_BEFORE_ROTATION:
+        return [passed(name, f"{figures}.")]
+    return [
+        unknown(
+            name,
+            f"{figures}; after {LOOKS_BEFORE_ROTATION} looks choices have followed these rows too long to trust them.",
+            evaluation["rows"],
+            "seal fresh rows: collect new ones, or part the table anew with another seed",
+        )
+    ]
 
 
 def calibration_check(evaluation: Mapping[str, Any]) -> list[Finding]:

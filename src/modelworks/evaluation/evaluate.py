@@ -89,7 +89,7 @@ def evaluate(
         "look": look,
         "gate_level": 1 - 2 * tail,
         **measured,
-        "calibration": calibration(predictions, rng),
+        "calibration": calibration(predictions),
         **plots(predictions, rng),
         "labels": _labels(predictions) if kind is TaskKind.MULTILABEL else [],
         "slices": declared_slices(predictions, primary, slices or {}, tail),

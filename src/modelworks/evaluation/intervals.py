@@ -1,4 +1,4 @@
-"""How sure a measured value is: exact, DeLong, bootstrap and delta intervals behind one form."""
+"""How sure a measured value is: the best limits for each form of statistic, and p-values from them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from typing import Protocol
 import numpy as np
 
 from modelworks.evaluation import normal
+from modelworks.evaluation.closed_forms import (
+    AucEstimate,
+    CalibrationEstimate,
+    ExactShare,
+    MeanOfAucs,
+    MeanOfShares,
+)
 from modelworks.evaluation.label_metrics import ClassMean
 from modelworks.evaluation.metrics import Metric
 from modelworks.evaluation.predictions import Floats
-from modelworks.evaluation.ranking import RocAuc
+from modelworks.evaluation.probability_metrics import CalibrationError
+from modelworks.evaluation.ranking import AveragePrecision, RocAuc
 from modelworks.evaluation.resampling import RESAMPLES, ROWS_FOR_BOOTSTRAP, replicate
-from modelworks.evaluation.statistic import Difference, Mean, ShareStatistic, Statistic
+from modelworks.evaluation.statistic import Difference, Mean, ShareStatistic, Statistic, SumStatistic
+
+ENOUGH_POSITIVES = 100
+"""From so many positives on the distribution of average precision is close to normal on the logit scale."""
 
 
 class Estimate(Protocol):
@@ -39,163 +50,6 @@ class Estimate(Protocol):
     def high(self, tail: float) -> float:
         """Return the limit that lies below the truth with probability ``tail``."""
         ...
-
-
-@dataclass(frozen=True)
-class ExactShare:
-    """A proportion with Clopper and Pearson's exact limits (Biometrika 26, 1934), or a rising curve of one."""
-
-    statistic: ShareStatistic
-    method: str = "exact"
-
-    @cached_property
-    def value(self) -> float:
-        return self.statistic.value()
-
-    def low(self, tail: float) -> float:
-        hits, trials = self.statistic.effective
-        return self._bend(clopper_pearson_low(hits, trials, tail))
-
-    def high(self, tail: float) -> float:
-        hits, trials = self.statistic.effective
-        return self._bend(1 - clopper_pearson_low(trials - hits, trials, tail))
-
-    def _bend(self, share: float) -> float:
-        return float(self.statistic.bend(np.array([share]))[0])
-
-
-def clopper_pearson_low(hits: float, trials: float, tail: float) -> float:
-    """Return the exact lower limit of a proportion; 0 if there are no hits. Fractional counts are allowed."""
-    from scipy.special import betaincinv
-
-    if hits <= 1e-9:
-        return 0.0
-    return float(betaincinv(hits, trials - hits + 1, tail))
-
-
-def wilson(hits: Floats, trials: Floats, tail: float) -> tuple[Floats, Floats]:
-    """Return Wilson's score limits of proportions (JASA 22, 1927)."""
-    z2 = normal.quantile(tail) ** 2
-    middle = (hits + z2 / 2) / (trials + z2)
-    share = hits / trials
-    half = np.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
-    return np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class MeanOfShares:
-    """A mean of proportions, one per class, with limits recovered from each class's own.
-
-    The square-and-add rule (MOVER; Zou and Donner, Statistics in Medicine 27, 2008) over Wilson limits: it does not
-    collapse to a point when every row is right, which a bootstrap does.
-    """
-
-    statistic: ClassMean
-    method: str = "score"
-
-    @cached_property
-    def value(self) -> float:
-        return self.statistic.value()
-
-    def low(self, tail: float) -> float:
-        return self._limit(tail, lower=True)
-
-    def high(self, tail: float) -> float:
-        return self._limit(tail, lower=False)
-
-    def _limit(self, tail: float, lower: bool) -> float:
-        hits, trials = self.statistic.shares()
-        share = hits / trials
-        limit = wilson(hits, trials, tail)[0 if lower else 1]
-        if self.statistic.curve == "f1":
-            share, limit = 2 * share / (1 + share), 2 * limit / (1 + limit)
-        reach = math.sqrt(float(np.square(share - limit).sum())) / len(share)
-        return max(0.0, self.value - reach) if lower else min(1.0, self.value + reach)
-
-
-@dataclass(frozen=True)
-class AucEstimate:
-    """A ROC area: DeLong's variance on the logit scale, or Newcombe's score limits where rows are few or separated."""
-
-    statistic: RocAuc
-
-    @cached_property
-    def value(self) -> float:
-        return self.statistic.value()
-
-    @cached_property
-    def small(self) -> bool:
-        """Whether DeLong's variance cannot be trusted: few rows of a class, or hardly any misranked pair."""
-        fewest = min(self.statistic.counts)
-        return fewest < 30 or min(self.value, 1 - self.value) * fewest < 1.0
-
-    @property
-    def method(self) -> str:
-        return "score" if self.small else "delong"
-
-    @cached_property
-    def error(self) -> float:
-        return math.sqrt(float(np.square(self.statistic.influence()).sum()))
-
-    def low(self, tail: float) -> float:
-        return self._limit(normal.quantile(tail))
-
-    def high(self, tail: float) -> float:
-        return self._limit(-normal.quantile(tail))
-
-    def _limit(self, z: float) -> float:
-        if self.small:
-            return newcombe_auc_limit(self.value, *self.statistic.counts, z)
-        slope = self.value * (1 - self.value)
-        return _expit(_logit(self.value) + z * self.error / slope)
-
-
-def newcombe_auc_limit(auc: float, positives: float, negatives: float, z: float) -> float:
-    """Return the area ``t`` whose own Hanley-McNeil error puts ``auc`` just ``z`` errors away from it.
-
-    Newcombe's method 5 (Statistics in Medicine 25, 2006): no collapse at an area of one, good coverage from 10 rows.
-
-    Args:
-        auc: Measured area.
-        positives, negatives: Rows of either class.
-        z: Normal deviate; negative for the lower limit.
-    """
-    spread = (positives + negatives) / 2 - 1
-
-    def distance(area: float) -> float:
-        shape = 1 + spread * ((1 - area) / (2 - area) + area / (1 + area))
-        error = math.sqrt(area * (1 - area) * max(shape, 1e-12) / (positives * negatives))
-        return (area - auc) - z * error
-
-    low, high = (0.0, auc) if z < 0 else (auc, 1.0)
-    for _ in range(50):
-        middle = (low + high) / 2
-        if distance(middle) < 0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-@dataclass(frozen=True)
-class MeanOfAucs:
-    """A mean of ROC areas over the same rows; the square-and-add rule where a class is too small for DeLong."""
-
-    statistic: Mean
-    parts: tuple[AucEstimate, ...]
-    method: str = "score"
-
-    @cached_property
-    def value(self) -> float:
-        return self.statistic.value()
-
-    def low(self, tail: float) -> float:
-        reach = [part.value - part.low(tail) for part in self.parts]
-        return self.value - math.sqrt(sum(gap**2 for gap in reach)) / len(reach)
-
-    def high(self, tail: float) -> float:
-        reach = [part.high(tail) - part.value for part in self.parts]
-        return self.value + math.sqrt(sum(gap**2 for gap in reach)) / len(reach)
 
 
 @dataclass(frozen=True)
@@ -230,12 +84,43 @@ class DeltaEstimate:
         if math.isfinite(floor) and math.isfinite(ceiling):
             width = ceiling - floor
             share = above / width
-            return floor + width * _expit(_logit(share) + move / (width * share * (1 - share)))
+            return floor + width * normal.expit(normal.logit(share) + move / (width * share * (1 - share)))
         if math.isfinite(floor):
             return floor + above * math.exp(min(move / above, 700.0))
         if math.isfinite(ceiling):
             return ceiling - below * math.exp(min(-move / below, 700.0))
         return self.value + move
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """An estimate whose limit on the bad side allows for mistakes the rows do not show.
+
+    Attributes:
+        inner: The estimate from the rows.
+        caution: The estimate with the allowance.
+        higher_is_better: Which side is bad.
+    """
+
+    inner: Estimate
+    caution: Estimate
+    higher_is_better: bool
+
+    @property
+    def value(self) -> float:
+        return self.inner.value
+
+    @property
+    def method(self) -> str:
+        return self.inner.method
+
+    def low(self, tail: float) -> float:
+        inner = self.inner.low(tail)
+        return min(inner, self.caution.low(tail)) if self.higher_is_better else inner
+
+    def high(self, tail: float) -> float:
+        inner = self.inner.high(tail)
+        return inner if self.higher_is_better else max(inner, self.caution.high(tail))
 
 
 @dataclass(frozen=True)
@@ -313,11 +198,18 @@ def estimate(
 
 
 def _affordable(statistic: Statistic) -> bool:
-    """Say whether a bootstrap is worth its time: many rows, or a ranking per label, need none."""
+    """Say whether a bootstrap is worth its time: with many rows the delta method is as good, and free.
+
+    A ranking is sorted anew in every resample, so it is drawn only where rows or positives are few.
+    """
     if isinstance(statistic, Difference):
         return _affordable(statistic.first)
-    parts = len(statistic.parts) * 10 if isinstance(statistic, Mean) else 1
-    return statistic.rows * parts <= ROWS_FOR_BOOTSTRAP
+    cost = 1
+    if isinstance(statistic, Mean):
+        cost = 10 * len(statistic.parts)
+    elif isinstance(statistic, AveragePrecision) and statistic.positive.sum() >= ENOUGH_POSITIVES:
+        cost = 5
+    return statistic.rows * cost <= ROWS_FOR_BOOTSTRAP
 
 
 def _closed_form(statistic: Statistic) -> Estimate | None:
@@ -327,6 +219,8 @@ def _closed_form(statistic: Statistic) -> Estimate | None:
         return MeanOfShares(statistic)
     if isinstance(statistic, RocAuc):
         return AucEstimate(statistic)
+    if isinstance(statistic, CalibrationError):
+        return CalibrationEstimate(statistic)
     if isinstance(statistic, Mean) and all(isinstance(part, RocAuc) for part in statistic.defined):
         parts = tuple(AucEstimate(part) for part in statistic.defined if isinstance(part, RocAuc))
         if parts and any(part.small for part in parts):
@@ -364,14 +258,29 @@ def _freedom(statistic: Statistic) -> float:
 
 def _open_form(statistic: Statistic, metric: Metric | None, drawn: Floats) -> Estimate:
     bounds = (-math.inf, math.inf) if metric is None else (metric.low, metric.high)
+    found = _bootstrap(statistic, bounds, drawn)
+    if (
+        metric is None
+        or not isinstance(statistic, SumStatistic | AveragePrecision)
+        or statistic.caution is None
+    ):
+        return found
+    value, error = statistic.caution()
+    if metric.higher_is_better:
+        allowance = DeltaEstimate(value, error, _freedom(statistic), bounds)
+    else:
+        allowance = DeltaEstimate(value, error, _freedom(statistic))
+    return Guarded(found, allowance, metric.higher_is_better)
+
+
+def _bootstrap(statistic: Statistic, bounds: tuple[float, float], drawn: Floats) -> Estimate:
     drawn = np.sort(drawn[np.isfinite(drawn)])
-    value = statistic.value()
     if len(drawn) < RESAMPLES[0] // 2:
         return _delta(statistic, bounds)
     influence = statistic.influence()
     scale = float(np.square(influence).sum()) ** 1.5
     skew = float((influence**3).sum()) / (6 * scale) if scale > 0 else 0.0
-    return BootstrapEstimate(value, drawn, skew, statistic.rows, bounds)
+    return BootstrapEstimate(statistic.value(), drawn, skew, statistic.rows, bounds)
 
 
 def p_value(found: Estimate, null: float, *, above: bool = True) -> float:
@@ -394,11 +303,3 @@ def p_value(found: Estimate, null: float, *, above: bool = True) -> float:
         else:
             low = middle
     return normal.cumulative(high)
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))
-
-
-def _expit(value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0

@@ -21,6 +21,7 @@ from modelworks.evaluation.conditions import (
     bound_checks,
     calibration_check,
     champion_check,
+    freshness_check,
     guard_checks,
     limit_checks,
     parity_check,
@@ -52,7 +53,7 @@ def judge(
             ``{passed, detail}`` of the graph against the fitted model; what is absent is not checked.
         baselines: Name -> ``compare(model, baseline)`` on the same rows and at the same look.
         guard: Findings of the data guard; an ``error`` that was not excluded stands in the way.
-        champion: ``compare(model, champion)``, if there is one.
+        champion: ``compare(model, champion)`` at the same look, or ``SequentialTest.to_json()`` of rows both answered.
 
     Returns:
         ``released``, ``refused`` with the cause, or ``needs_evidence`` with the rows still to collect.
@@ -60,6 +61,7 @@ def judge(
     findings = [
         *parity_check(measured),
         *guard_checks(guard),
+        *freshness_check(evaluation),
         *signal_checks(evaluation, baselines),
         *bound_checks(evaluation, gate),
         *slice_checks(evaluation, gate),

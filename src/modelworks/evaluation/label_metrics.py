@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from modelworks.evaluation.predictions import Floats, Predictions
-from modelworks.evaluation.statistic import Combine, ShareStatistic, SumStatistic
+from modelworks.evaluation.statistic import Caution, Combine, ShareStatistic, SumStatistic
+
+MOST_PSEUDO_CLASSES = 100
 
 
 def accuracy(predictions: Predictions) -> ShareStatistic:
@@ -34,24 +36,16 @@ def f1(predictions: Predictions) -> ShareStatistic:
     return ShareStatistic(named & predictions.hits, named | predictions.hits, predictions.weight, curve="f1")
 
 
-@dataclass(frozen=True)
 class ClassMean(SumStatistic):
-    """A mean over classes of a proportion each, from the sums ``[right, true, named]`` per class.
-
-    Attributes:
-        curve: ``share`` for right / true (recall), ``f1`` for right / (true + named - right), bent to F1.
-    """
-
-    curve: str = "share"
+    """Mean recall over classes, from the sums ``[right, true, named]`` per class."""
 
     def shares(self) -> tuple[Floats, Floats]:
-        """Return hits and trials per class, at Kish's effective size, classes without trials left out."""
-        right, true, named = np.split(self.sums, 3)
-        trials = true if self.curve == "share" else true + named - right
+        """Return hits and trials per class, at Kish's effective size, classes without rows left out."""
+        right, true, _ = np.split(self.sums, 3)
         if self.weight is not None:
             shrink = float(self.weight.sum() / np.square(self.weight).sum())
-            right, trials = right * shrink, trials * shrink
-        return right[trials > 0], trials[trials > 0]
+            right, true = right * shrink, true * shrink
+        return right[true > 0], true[true > 0]
 
 
 def balanced_accuracy(predictions: Predictions) -> ClassMean:
@@ -61,10 +55,11 @@ def balanced_accuracy(predictions: Predictions) -> ClassMean:
         right, true, _ = np.split(sums, 3, axis=1)
         return np.asarray(np.where(true > 0, right / true, 0.0).sum(axis=1) / (true > 0).sum(axis=1))
 
-    return _class_mean(predictions, combine, "share")
+    terms, cell = confusion_cells(predictions)
+    return ClassMean(terms, combine, cell, predictions.weight)
 
 
-def macro_f1(predictions: Predictions) -> ClassMean:
+def macro_f1(predictions: Predictions) -> SumStatistic:
     """Mean F1 over the classes that occur or are named."""
 
     def combine(sums: Floats) -> Floats:
@@ -74,7 +69,7 @@ def macro_f1(predictions: Predictions) -> ClassMean:
             np.where(either > 0, 2 * right / either, 0.0).sum(axis=1) / (either > 0).sum(axis=1)
         )
 
-    return _class_mean(predictions, combine, "f1")
+    return _of_confusion(predictions, combine)
 
 
 def mcc(predictions: Predictions) -> SumStatistic:
@@ -87,13 +82,39 @@ def mcc(predictions: Predictions) -> SumStatistic:
         spread = (total**2 - (true**2).sum(axis=1)) * (total**2 - (named**2).sum(axis=1))
         return np.asarray(np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 1e-300)), 0.0))
 
-    terms, cell = confusion_cells(predictions)
-    return SumStatistic(terms, combine, cell, predictions.weight)
+    return _of_confusion(predictions, combine)
 
 
-def _class_mean(predictions: Predictions, combine: Combine, curve: str) -> ClassMean:
+def _of_confusion(predictions: Predictions, combine: Combine) -> SumStatistic:
     terms, cell = confusion_cells(predictions)
-    return ClassMean(terms, combine, cell, predictions.weight, curve)
+    caution: Caution | None = None
+    if len(predictions.classes) <= MOST_PSEUDO_CLASSES:
+        caution = partial(_with_pseudo_mistake, predictions, combine)
+    return SumStatistic(terms, combine, cell, predictions.weight, caution)
+
+
+def _with_pseudo_mistake(predictions: Predictions, combine: Combine) -> tuple[float, float]:
+    """Return value and standard error after adding one mistaken row, spread over all possible mistakes.
+
+    The label is named as often as it is among the rows, the true class is another one, as often as it occurs: the one
+    failure that Clopper and Pearson's lower limit adds to a proportion, for functions of the whole matrix.
+    """
+    counts = confusion_matrix(predictions)
+    size, total = len(counts), counts.sum()
+    square = 1.0 if predictions.weight is None else float(np.square(predictions.weight).sum() / total)
+    counts /= square  # Kish: as many rows as an unweighted sample of the same precision.
+    others = np.repeat(counts.sum(axis=1)[:, None], size, axis=1) * (1 - np.eye(size))
+    mistake = counts.sum(axis=0) * others / np.maximum(others.sum(axis=0), 1e-300)
+    counts = counts + mistake / max(float(mistake.sum()), 1e-300)
+    truth, label = np.nonzero(counts > 0)
+    mass = counts[truth, label]
+    index = np.arange(len(mass))
+    terms = np.zeros((len(mass), 3 * size))
+    terms[index, truth] = truth == label
+    terms[index, size + truth] = 1.0
+    terms[index, 2 * size + label] = 1.0
+    statistic = SumStatistic(terms, combine, None, mass)
+    return statistic.value(), float(np.sqrt((statistic.influence() ** 2 / mass).sum()))
 
 
 def confusion_cells(predictions: Predictions) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.int64]]]:

@@ -32,3 +32,13 @@ def student_quantile(level: float, freedom: float) -> float:
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     fourth = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
     return z + first / freedom + second / freedom**2 + third / freedom**3 + fourth / freedom**4
+
+
+def logit(share: float) -> float:
+    """Return the log-odds of a share strictly between 0 and 1."""
+    return math.log(share / (1 - share))
+
+
+def expit(value: float) -> float:
+    """Return the share whose log-odds are ``value``."""
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0

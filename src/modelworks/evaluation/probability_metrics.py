@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
 import numpy as np
 
 from modelworks.evaluation.predictions import SMALLEST_PROBABILITY, Floats, Integers, Predictions
 from modelworks.evaluation.ranking import AveragePrecision, RocAuc
-from modelworks.evaluation.statistic import Combine, Mean, SumStatistic
+from modelworks.evaluation.statistic import Mean, SumStatistic
 
 CALIBRATION_BINS = 15
 
@@ -30,7 +34,12 @@ def row_log_loss(predictions: Predictions) -> Floats:
 
 def log_loss(predictions: Predictions) -> SumStatistic:
     """Mean negative log-likelihood of the true class."""
-    return mean_of(row_log_loss(predictions), predictions.weight)
+    assert predictions.probabilities is not None
+    claims = np.clip(predictions.probabilities, SMALLEST_PROBABILITY, 1.0)
+    return replace(
+        mean_of(row_log_loss(predictions), predictions.weight),
+        caution=partial(_as_claimed, predictions, row_log_loss, claims, -np.log(claims)),
+    )
 
 
 def row_brier(predictions: Predictions) -> Floats:
@@ -44,7 +53,31 @@ def row_brier(predictions: Predictions) -> Floats:
 
 def brier(predictions: Predictions) -> SumStatistic:
     """Mean squared error of the probabilities (Brier, 1950)."""
-    return mean_of(row_brier(predictions), predictions.weight)
+    claims = predictions.probabilities
+    assert claims is not None
+    if len(predictions.classes) == 2:
+        losses = (1 - claims) ** 2
+    else:
+        losses = np.square(claims).sum(axis=1, keepdims=True) - 2 * claims + 1
+    return replace(
+        mean_of(row_brier(predictions), predictions.weight),
+        caution=partial(_as_claimed, predictions, row_brier, claims, losses),
+    )
+
+
+def _as_claimed(
+    predictions: Predictions, row_loss: Callable[[Predictions], Floats], claims: Floats, losses: Floats
+) -> tuple[float, float]:
+    """Return the mean loss and the standard error that the model's own probabilities imply.
+
+    Few rows rarely hold the rare costly mistakes that a nearly certain model itself expects; its claims tell how much
+    the mean loss would vary if they were true.
+    """
+    weight = predictions.row_weight
+    mean = (claims * losses).sum(axis=1)
+    variance = np.maximum((claims * losses**2).sum(axis=1) - mean**2, 0.0)
+    value = float(np.average(row_loss(predictions), weights=weight))
+    return value, float(np.sqrt((weight**2 * variance).sum()) / weight.sum())
 
 
 def confidence(predictions: Predictions) -> tuple[Floats, Floats]:
@@ -67,7 +100,41 @@ def equal_mass_bins(claimed: Floats, bins: int = CALIBRATION_BINS) -> Integers:
     return np.asarray(np.searchsorted(edges, claimed, side="right"), dtype=np.int64)
 
 
-def ece(predictions: Predictions) -> SumStatistic:
+@dataclass(frozen=True)
+class CalibrationError(SumStatistic):
+    """Mean gap between claim and truth over bins.
+
+    Attributes:
+        chance: Variance of each bin's sum of gaps if every claim were exactly true.
+        spread: Variance of each bin's sum of gaps around its own mean, as observed.
+    """
+
+    chance: Floats = field(kw_only=True)
+    spread: Floats = field(kw_only=True)
+
+    @property
+    def mass(self) -> float:
+        """Total weight."""
+        return float(self.sums[-1])
+
+    def if_perfect(self) -> tuple[float, float]:
+        """Return mean and standard deviation of the error that a perfectly calibrated model would show here.
+
+        Each bin's gap is then close to normal, its absolute value to half-normal.
+        """
+        mean = float(np.sqrt(2 / np.pi * self.chance).sum())
+        return mean / self.mass, float(np.sqrt((1 - 2 / np.pi) * self.chance.sum())) / self.mass
+
+    @property
+    def error(self) -> float:
+        """Standard error; an upper bound, since an absolute value moves no more than what is inside.
+
+        At least what the claims imply: few rows may not show the mistakes that a nearly certain model expects.
+        """
+        return float(np.sqrt(max(self.spread.sum(), self.chance.sum()))) / self.mass
+
+
+def ece(predictions: Predictions) -> CalibrationError:
     """Expected calibration error: mean gap between claim and truth over equal-mass bins.
 
     Naeini, Cooper and Hauskrecht (AAAI 2015); equal-mass bins as in Nguyen and O'Connor (2015).
@@ -76,14 +143,24 @@ def ece(predictions: Predictions) -> SumStatistic:
     bins = equal_mass_bins(claimed)
     size = int(bins.max()) + 1
     terms = np.zeros((predictions.rows, size + 1))
-    terms[np.arange(predictions.rows), bins] = claimed - came
+    gap = claimed - came
+    terms[np.arange(predictions.rows), bins] = gap
     terms[:, size] = 1.0
+    weight = predictions.row_weight
+    mass = np.maximum(np.bincount(bins, weights=weight, minlength=size), 1e-300)
+    middle = np.bincount(bins, weights=weight * gap, minlength=size) / mass
 
     def combine(sums: Floats) -> Floats:
         return np.asarray(np.abs(sums[:, :size]).sum(axis=1) / sums[:, size])
 
-    gap: Combine = combine
-    return SumStatistic(terms, gap, None, predictions.weight)
+    return CalibrationError(
+        terms,
+        combine,
+        None,
+        predictions.weight,
+        chance=np.bincount(bins, weights=weight**2 * claimed * (1 - claimed), minlength=size),
+        spread=np.bincount(bins, weights=(weight * (gap - middle[bins])) ** 2, minlength=size),
+    )
 
 
 def roc_auc(predictions: Predictions) -> RocAuc:

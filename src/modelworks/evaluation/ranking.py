@@ -161,6 +161,22 @@ class AveragePrecision:
             effect = effect * self.weight
         return np.asarray(effect if self.known is None else effect * self.known)
 
+    def caution(self) -> tuple[float, float]:
+        """Return value and standard error after adding one row with a turned label, spread over all rows.
+
+        The one failure that Clopper and Pearson's lower limit adds to a proportion, for a ranking.
+        """
+        weight = np.ones(self.rows) if self.weight is None else self.weight
+        turned = weight / self.rows
+        augmented = AveragePrecision(
+            np.concatenate([self.scores, self.scores]),
+            np.concatenate([self.positive, ~self.positive]),
+            np.concatenate([weight, turned]),
+            None if self.known is None else np.concatenate([self.known, self.known]),
+        )
+        own, added = np.split(augmented.influence() ** 2, 2)
+        return augmented.value(), float(np.sqrt(own.sum() + self.rows * added.sum()))
+
     def replicates(self, rows: Integers, multiplicity: Multiplicity) -> Floats:
         counted = multiplicity if self.weight is None else multiplicity * self.weight[rows].astype(np.float32)
         if self.known is not None:

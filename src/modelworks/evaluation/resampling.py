@@ -11,10 +11,10 @@ import numpy as np
 from modelworks.evaluation.predictions import Floats, Integers
 from modelworks.evaluation.statistic import Multiplicity, Statistic
 
-MOST_DRAWS = 4_000_000
-"""Row counts drawn for one bootstrap; bounds its CPU time to about a tenth of a second."""
+MOST_DRAWS = 2_000_000
+"""Row counts drawn for one bootstrap; bounds its CPU time to well under a tenth of a second."""
 
-RESAMPLES = (200, 1000)
+RESAMPLES = (400, 1000)
 """Fewest and most resamples; in between as many as ``MOST_DRAWS`` allows."""
 
 ROWS_FOR_BOOTSTRAP = MOST_DRAWS // RESAMPLES[0]

@@ -15,6 +15,13 @@ from modelworks.evaluation.predictions import Booleans, Floats, Integers
 Multiplicity = npt.NDArray[np.float32]
 """How often each row is counted in each resample, [resamples, rows]."""
 
+Caution = Callable[[], tuple[float, float]]
+"""Value and standard error after allowing for mistakes that the rows at hand happen not to show.
+
+A bootstrap of rows that are all right knows no mistake, so its limits close in on a point. The limit on the bad side is
+held at least as far out as this allows.
+"""
+
 Combine = Callable[[Floats], Floats]
 """From sums of terms [resamples, terms] to values [resamples]; must not change when all sums are scaled."""
 
@@ -61,12 +68,14 @@ class SumStatistic:
         combine: From sums to the value.
         cell: Cell of each row, or ``None`` if there is one cell per row.
         weight: Row weights, or ``None``.
+        caution: Allowance for unseen mistakes, or ``None``.
     """
 
     terms: Floats
     combine: Combine
     cell: Integers | None = None
     weight: Floats | None = None
+    caution: Caution | None = None
 
     @property
     def rows(self) -> int:

@@ -1,4 +1,4 @@
-"""What a table's columns mean: the eight kinds Modelworks infers, shows and accepts as overrides."""
+"""What a table's columns mean: the kinds Modelworks infers, shows and accepts as overrides."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ class ColumnKind(StrEnum):
     TEXT = "text"
     IDENTIFIER = "identifier"
     CONSTANT = "constant"
+    IMAGE = "image"
+    SERIES = "series"
 
 
-FEATURE_KINDS = frozenset(ColumnKind) - {ColumnKind.IDENTIFIER, ColumnKind.CONSTANT}
+SAMPLE_KINDS = frozenset({ColumnKind.IMAGE, ColumnKind.SERIES})
+"""Kinds of a payload column: encoded image bytes, or a list of values per channel."""
+
+FEATURE_KINDS = frozenset(ColumnKind) - {ColumnKind.IDENTIFIER, ColumnKind.CONSTANT} - SAMPLE_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,147 @@
+"""Images and their labels from a folder per class, a zip file, or a table that names the files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from modelworks.core.errors import DataError, LimitError
+from modelworks.data.samples.archive import Files, open_files
+from modelworks.data.samples.pixels import ImageLimits, decode_image
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+IMAGE = "image"
+FILE = "file"
+LABEL = "label"
+PART = "part"
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+}
+
+
+@dataclass(frozen=True)
+class ReadSamples:
+    """Samples as a table and those that were set aside.
+
+    Attributes:
+        table: One row per sample; payload, file and label columns.
+        bad: Set-aside samples: ``_record``, ``_reason``, ``_text``.
+    """
+
+    table: pa.Table
+    bad: list[dict[str, Any]]
+
+
+def read_image_folder(
+    source: Path, *, skip: Sequence[str] = (), limits: ImageLimits | None = None
+) -> ReadSamples:
+    """Read images whose class is the name of their folder (``[part/]class/file``), from a folder or a zip file.
+
+    Args:
+        source: Folder or zip file.
+        skip: Files whose name contains one of these texts are no samples (masks, say).
+        limits: What an image may be.
+
+    Returns:
+        Columns ``image`` (encoded bytes), ``file``, ``label`` and, where the top folders are named train, valid or
+        test, ``part``. Unreadable images are set aside with a reason.
+
+    Raises:
+        DataError: There is no image.
+    """
+    with open_files(source) as files:
+        names = [
+            name
+            for name in files.names
+            if name.lower().endswith(ENDINGS) and not any(text in name for text in skip)
+        ]
+        if not names:
+            raise DataError(f"'{source.name}' holds no image ({', '.join(ENDINGS)}).", code="MW1162")
+        good, blobs, bad = _read(files, names, limits)
+    folders = [PurePosixPath(name).parts[:-1] for name in good]
+    parts = [
+        next((_PARTS[part.lower()] for part in path if part.lower() in _PARTS), None) for path in folders
+    ]
+    columns: dict[str, Any] = {
+        IMAGE: pa.array(blobs, pa.large_binary()),
+        FILE: pa.array(good, pa.string()),
+        LABEL: pa.array([path[-1] if path else None for path in folders], pa.string()),
+    }
+    if all(parts) and len(set(parts)) > 1:
+        columns[PART] = pa.array(parts, pa.string())
+    return ReadSamples(pa.table(columns), bad)
+
+
+def read_listed_images(
+    labels: pa.Table, column: str, source: Path, *, limits: ImageLimits | None = None
+) -> ReadSamples:
+    """Read images that a column of a table names, relative to a folder or inside a zip file.
+
+    Args:
+        labels: Table with one row per image.
+        column: Column with file names; a name without a folder finds its file in any folder.
+        source: Folder or zip file of the images.
+        limits: What an image may be.
+
+    Returns:
+        The table's columns and ``image`` (encoded bytes). Rows whose image is absent or unreadable are set aside.
+
+    Raises:
+        DataError: There is no such column, or no row has an image.
+    """
+    if column not in labels.column_names:
+        raise DataError(f"The table has no column '{column}' with image files.", code="MW1163")
+    wanted = [str(value) for value in labels.column(column).to_pylist()]
+    with open_files(source) as files:
+        known = {name: name for name in files.names} | _by_last_part(files.names)
+        places = [known.get(name.lstrip("./")) for name in wanted]
+        present = [row for row, place in enumerate(places) if place is not None]
+        good, blobs, bad = _read(files, [str(places[row]) for row in present], limits)
+    if not good:
+        raise DataError(f"No value of '{column}' names a readable image in '{source.name}'.", code="MW1164")
+    lost = {item["_text"] for item in bad}
+    kept = [row for row in present if places[row] not in lost]
+    bad += [
+        {"_record": row, "_reason": "there is no such image", "_text": wanted[row]}
+        for row, place in enumerate(places)
+        if place is None
+    ]
+    table = labels.take(pa.array(kept, pa.int64()))
+    return ReadSamples(table.append_column(IMAGE, pa.array(blobs, pa.large_binary())), bad)
+
+
+def _by_last_part(names: Sequence[str]) -> dict[str, str]:
+    """Map file names without folders to full names, where only one file has that name."""
+    found: dict[str, str] = {}
+    twice = set()
+    for name in names:
+        last = PurePosixPath(name).name
+        if last in found:
+            twice.add(last)
+        found[last] = name
+    return {last: name for last, name in found.items() if last not in twice}
+
+
+def _read(
+    files: Files, names: Sequence[str], limits: ImageLimits | None
+) -> tuple[list[str], list[bytes], list[dict[str, Any]]]:
+    good, blobs, bad = [], [], []
+    for record, name in enumerate(names):
+        try:
+            data = files.read(name)
+            decode_image(data, limits)
+        except (DataError, LimitError) as error:
+            bad.append({"_record": record, "_reason": error.message, "_text": name})
+            continue
+        good.append(name)
+        blobs.append(data)
+    return good, blobs, bad

@@ -1,0 +1,188 @@
+"""Series and their labels: UCR ``.ts`` files, a folder of wav files, wide tables (a row is a series), long tables."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelworks.core.errors import DataError
+from modelworks.data.samples.archive import open_files
+from modelworks.data.samples.images import FILE, LABEL, ReadSamples
+
+SERIES = "series"
+Floats = npt.NDArray[np.float32]
+
+
+def series_column(values: Sequence[Floats]) -> pa.Array:
+    """Pack series ``[channels, length]`` as a list (channels) of lists (values, missing = NaN)."""
+    return pa.array([[list(map(float, channel)) for channel in item] for item in values], _TYPE)
+
+
+_TYPE = pa.large_list(pa.large_list(pa.float32()))
+
+
+def stack_series(column: pa.ChunkedArray | pa.Array, length: int = 0) -> Floats:
+    """Return ``[n, channels, length]``; shorter series end in NaN, longer ones are cut.
+
+    Args:
+        column: A payload column.
+        length: Values per series; 0 takes the longest.
+
+    Raises:
+        DataError: The series do not have the same number of channels.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    channels = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+    if len(np.unique(channels)) != 1:
+        raise DataError(f"Series have {channels.min()} to {channels.max()} channels.", code="MW1170")
+    inner = array.flatten()
+    lengths = pc.list_value_length(inner).to_numpy(zero_copy_only=False)
+    flat = inner.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    width = length or int(lengths.max())
+    rows = np.full((len(inner), width), np.nan, np.float32)
+    ends = np.cumsum(lengths)
+    for row, (end, count) in enumerate(zip(ends, lengths, strict=True)):
+        taken = min(int(count), width)
+        rows[row, :taken] = flat[end - count : end - count + taken]
+    return rows.reshape(len(array), int(channels[0]), width)
+
+
+def read_ts(path: Path) -> ReadSamples:
+    """Read a UCR/UEA ``.ts`` file: channels parted by ``:``, the label last.
+
+    Raises:
+        DataError: The file holds no series.
+
+    Source: aeon/sktime ``.ts`` format, Bagnall et al. (2018), The UEA multivariate time series archive.
+    """
+    series: list[Floats] = []
+    labels: list[str | None] = []
+    bad: list[dict[str, Any]] = []
+    labelled = True
+    for record, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        if text.startswith("@"):
+            if text.lower().startswith(("@classlabel false", "@targetlabel false")):
+                labelled = False
+            continue
+        parts = text.split(":")
+        channels, label = (parts[:-1], parts[-1]) if labelled else (parts, None)
+        try:
+            rows = [
+                [float("nan") if v.strip() in ("?", "") else float(v) for v in part.split(",")]
+                for part in channels
+            ]
+            if not rows or len({len(row) for row in rows}) != 1:
+                raise ValueError("channels of different lengths")
+        except ValueError as error:
+            bad.append({"_record": record, "_reason": str(error), "_text": text[:200]})
+            continue
+        series.append(np.array(rows, np.float32))
+        labels.append(label)
+    return _table(series, {LABEL: pa.array(labels, pa.string())}, bad, path.name)
+
+
+def _value(cell: str) -> float:
+    return float("nan") if cell.strip() in ("?", "") else float(cell)
+
+
+def read_wav_folder(source: Path) -> ReadSamples:
+    """Read PCM wav files from a folder or zip file; the label is the folder, or the name's part before ``_``.
+
+    Returns:
+        Columns ``series`` (values in [-1, 1], one channel per audio channel), ``file``, ``label`` and ``rate`` (Hz).
+    """
+    series: list[Floats] = []
+    names: list[str] = []
+    rates: list[int] = []
+    bad: list[dict[str, Any]] = []
+    with open_files(source) as files:
+        for record, name in enumerate(item for item in files.names if item.lower().endswith(".wav")):
+            try:
+                values, rate = decode_wav(files.read(name))
+            except DataError as error:
+                bad.append({"_record": record, "_reason": error.message, "_text": name})
+                continue
+            series.append(values)
+            names.append(name)
+            rates.append(rate)
+    foldered = len({PurePosixPath(name).parent for name in names}) > 1
+    labels = [
+        PurePosixPath(name).parent.name if foldered else PurePosixPath(name).name.partition("_")[0]
+        for name in names
+    ]
+    columns = {FILE: pa.array(names), LABEL: pa.array(labels), "rate": pa.array(rates, pa.int64())}
+    return _table(series, columns, bad, source.name)
+
+
+def decode_wav(data: bytes) -> tuple[Floats, int]:
+    """Decode PCM wav bytes to ``[channels, samples]`` in [-1, 1] and the sample rate in Hz.
+
+    Raises:
+        DataError: The bytes are no PCM wav file of 8, 16 or 32 bits.
+    """
+    try:
+        with wave.open(io.BytesIO(data)) as reader:
+            width, channels, rate = reader.getsampwidth(), reader.getnchannels(), reader.getframerate()
+            raw = reader.readframes(reader.getnframes())
+    except (wave.Error, EOFError, ValueError) as error:
+        raise DataError(f"The bytes are not a readable wav file: {error}.", code="MW1171") from error
+    values: npt.NDArray[Any]
+    if width == 1:
+        values = (np.frombuffer(raw, np.uint8).astype(np.float32) - 128) / 128
+    elif width in (2, 4):
+        values = np.frombuffer(raw, f"<i{width}").astype(np.float32) / np.float32(2 ** (8 * width - 1))
+    else:
+        raise DataError(f"The wav file has {8 * width} bits a value; 8, 16 and 32 are read.", code="MW1171")
+    return np.ascontiguousarray(values.reshape(-1, channels).T), rate
+
+
+def read_wide(table: pa.Table, values: Sequence[str]) -> ReadSamples:
+    """Read a table whose rows are series: the ``values`` columns are the values in order of time."""
+    matrix = np.stack([pc.cast(table.column(name), pa.float32()).to_numpy() for name in values], axis=1)
+    columns = {name: table.column(name) for name in table.column_names if name not in set(values)}
+    return _table(list(matrix[:, None, :]), columns, [], "table")
+
+
+def read_long(table: pa.Table, key: str, time: str, values: Sequence[str]) -> ReadSamples:
+    """Read a table with one row per moment: rows of one ``key`` are a series in order of ``time``.
+
+    Every other column must be constant within a series and becomes a column of its own (labels, groups).
+
+    Raises:
+        DataError: A further column changes within a series.
+    """
+    ordered = table.sort_by([(key, "ascending"), (time, "ascending")])
+    keys = pc.dictionary_encode(ordered.column(key).combine_chunks()).indices.to_numpy()
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    matrix = np.stack([pc.cast(ordered.column(name), pa.float32()).to_numpy() for name in values])
+    series = np.split(matrix, starts[1:], axis=1)
+    columns: dict[str, Any] = {key: ordered.column(key).take(pa.array(starts))}
+    for name in ordered.column_names:
+        if name in {key, time, *values}:
+            continue
+        distinct = (
+            ordered.group_by(key).aggregate([(name, "count_distinct")]).column(f"{name}_count_distinct")
+        )
+        if pc.max(distinct).as_py() > 1:
+            raise DataError(f"Column '{name}' changes within a series of '{key}'.", code="MW1172")
+        columns[name] = ordered.column(name).take(pa.array(starts))
+    return _table(series, columns, [], "table")
+
+
+def _table(
+    series: list[Floats], columns: dict[str, Any], bad: list[dict[str, Any]], name: str
+) -> ReadSamples:
+    if not series:
+        raise DataError(f"'{name}' holds no series.", code="MW1173")
+    return ReadSamples(pa.table({SERIES: series_column(series), **columns}), bad)

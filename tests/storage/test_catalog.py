@@ -15,6 +15,7 @@ from modelworks.core.errors import Conflict, NotFound, StorageError, UsageError
 from modelworks.core.job import Attempt, Usage
 from modelworks.storage.catalog import Catalog
 from modelworks.storage.ledger import HumanTime, StepResult
+from modelworks.storage.owner import Owner
 from modelworks.storage.registry import PackageRow
 from modelworks.storage.schema import REVISION
 
@@ -163,7 +164,7 @@ def test_a_clock_jump_takes_no_lease(catalog: Catalog, clock: ManualClock, jump:
     assert catalog.runs.sweep() == []
     assert catalog.runs.beat(lease)
     clock.advance(11)
-    assert [item.run for item in catalog.runs.sweep()] == ["run"]
+    assert catalog.runs.sweep() == ["run"]
     assert catalog.runs.get("run").status == "interrupted"
     assert "resume" in catalog.runs.get("run").reason
 
@@ -181,7 +182,24 @@ def test_a_run_of_another_machine_is_watched_before_it_is_taken(catalog: Catalog
     clock.advance(9)
     assert catalog.runs.sweep() == []
     clock.advance(11)
-    assert [item.run for item in catalog.runs.sweep()] == ["run"]
+    assert catalog.runs.sweep() == ["run"]
+
+
+def test_a_dead_holder_is_replaced_at_once_even_when_the_clock_stands_still(catalog: Catalog) -> None:
+    lease = catalog.runs.start("run", lease_s=1e9)
+    catalog.ledger.begin(lease, [attempt(1)])
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    machine = str(Owner.current()).split("-")[0]
+    with catalog.database.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE runs SET owner = :owner"), {"owner": f"{machine}-{int(ended.stdout)}-1"}
+        )
+    assert catalog.runs.unsettled() == []
+    assert catalog.runs.sweep() == ["run"]
+    assert [item.run for item in catalog.runs.unsettled()] == ["run"]
+    assert catalog.runs.start("run").token == lease.token + 2
 
 
 def test_names_are_set_by_compare_and_set(catalog: Catalog) -> None:

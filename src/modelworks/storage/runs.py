@@ -11,7 +11,7 @@ from modelworks.core.clock import Clock
 from modelworks.core.errors import Conflict, NotFound, UsageError
 from modelworks.storage.database import Database
 from modelworks.storage.owner import Owner
-from modelworks.storage.schema import RUNS
+from modelworks.storage.schema import ATTEMPTS, RUNS
 
 TERMINAL = frozenset({"done", "failed", "cancelled", "interrupted"})
 
@@ -181,14 +181,14 @@ class Runs:
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(query)]
 
-    def sweep(self) -> list[Lease]:
-        """Mark runs whose holder is gone as ``interrupted``; returns the right to write for each.
+    def sweep(self) -> list[str]:
+        """Mark runs whose holder is gone as ``interrupted``; returns their names.
 
         A run of another machine is marked only when its heartbeat stood still for a lease between two sweeps of this
         object.
         """
 
-        def work(connection: Connection) -> list[Lease]:
+        def work(connection: Connection) -> list[str]:
             rows = connection.execute(select(RUNS).where(RUNS.c.status == "running").with_for_update()).all()
             dead = [row for row in rows if not self._held(row)]
             for row in dead:
@@ -202,9 +202,18 @@ class Runs:
                         updated=self._clock.wall(),
                     )
                 )
-            return [Lease(run=row.id, token=row.token + 1, lease_s=row.lease_s) for row in dead]
+            return [row.id for row in dead]
 
         return self._database.write(work)
+
+    def unsettled(self) -> list[Lease]:
+        """Return the right to write for every ended run that still has open attempts."""
+        open_runs = select(ATTEMPTS.c.run).where(ATTEMPTS.c.status == "running")
+        query = select(RUNS).where(RUNS.c.status != "running", RUNS.c.id.in_(open_runs))
+        with self._database.read() as connection:
+            return [
+                Lease(run=row.id, token=row.token, lease_s=row.lease_s) for row in connection.execute(query)
+            ]
 
     def _held(self, row: Row[Any]) -> bool:
         owner = Owner.parse(row.owner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelworks.core.clock import Clock
+from modelworks.core.clock import Clock, SystemClock
 from modelworks.core.digest import digest_json
 from modelworks.core.errors import Conflict, ExecutionError, ModelworksError, StorageError
 from modelworks.core.job import Attempt, Executor, JobResult, Usage, forget_usage, note_usage, noted_usage
@@ -274,6 +275,19 @@ def close_lost(store: Store, catalog: Catalog, lease: Lease, clock: Clock) -> in
     for folder in folders:
         remove_unfinished(folder)
     return len(closed)
+
+
+def sweep_dead_runs(store: Store, catalog: Catalog, clock: Clock | None = None) -> list[str]:
+    """Mark runs whose process died as ``interrupted`` and put their open attempts on the bill; returns their names.
+
+    Anybody may call it at any time, also twice at once or again after being killed itself.
+    """
+    swept = catalog.runs.sweep()
+    for lease in catalog.runs.unsettled():
+        # Somebody who resumes the run at this moment settles it as well.
+        with contextlib.suppress(Conflict):
+            close_lost(store, catalog, lease, clock or SystemClock())
+    return swept
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -163,7 +163,7 @@ def test_errors_reach_the_client_as_the_protocol_says(
     ) as caught:
         client.infer("adder", [tensor], headers=headers)
     assert "INVALID_ARGUMENT" in caught.value.status() if door == "grpc" else caught.value.status() == "400"
-    with pytest.raises(InferenceServerException, match="no model 'addr'.*Did you mean 'adder'"):
+    with pytest.raises(InferenceServerException, match=r"no model 'addr'.*Did you mean 'adder'"):
         client.infer("addr", [tensor], headers=headers)
     with pytest.raises(InferenceServerException, match="has no version '9'"):
         client.infer("adder", [tensor], model_version="9", headers=headers)

@@ -144,6 +144,14 @@ class Deployments:
 
     # -- acts --------------------------------------------------------------------------------------------------
 
+    def find(self, name: str) -> Endpoint:
+        """Return the recorded state of an endpoint.
+
+        Raises:
+            UnknownModel: There is none of that name.
+        """
+        return acts.find(self.journal.endpoints, name)
+
     async def deploy(
         self,
         source: ModelSource,

@@ -12,6 +12,7 @@ import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from modelworks.core.errors import ModelworksError, UsageError
 from modelworks.packaging.package import TrustPolicy
@@ -21,16 +22,21 @@ from modelworks.serving.deployments import Deployments
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.packages import find_packages, package_source
 from modelworks.serving.pool import WorkerPool
 from modelworks.serving.repository import Repository
 from modelworks.serving.residency import Residency
+from modelworks.serving.rest.administration import AdministrationRoutes
 from modelworks.serving.rest.application import Application
 from modelworks.serving.rest.carrier import CarrierLimits, HttpServer
+from modelworks.serving.rest.friendly import FriendlyRoutes
 from modelworks.serving.rest.protocol import ProtocolRoutes
 from modelworks.serving.rpc.aio import AioCarrier
 from modelworks.serving.rpc.service import RpcService
 from modelworks.serving.settings import ServeSettings
+from modelworks.serving.staging import staged
+from modelworks.serving.status import status
 
 _log = logging.getLogger("modelworks.serving")
 
@@ -79,6 +85,13 @@ class Server:
         self.application = Application(self.access)
         body_bytes = int(settings.body_mb * 2**20)
         ProtocolRoutes(self.application, self.plane, self.repository, body_bytes)
+        FriendlyRoutes(self.application, self.plane, Outcomes(settings.home / "observations"), body_bytes)
+        AdministrationRoutes(
+            self.application,
+            self.deployments,
+            lambda digest: staged(digest, settings.state, self.trust),
+            self.status,
+        )
         self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
         self._listener: asyncio.Server | None = None
         self._rpc: AioCarrier | None = None
@@ -123,6 +136,10 @@ class Server:
             )
             await self._rpc.start()
         return Address(host=settings.host, port=port, grpc_port=grpc_port, tls=settings.tls)
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of this process as plain data."""
+        return status(self.plane, connections=len(self.http.connections))
 
     async def warm_up(self) -> None:
         """Load every champion and keep it; one that fails is reported and served as not ready."""

@@ -1,0 +1,200 @@
+"""The friendly side of the HTTP door: rows in, words out; what is served; outcomes by key."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from modelworks.core.signature import Signature
+from modelworks.serving.dataplane import DataPlane
+from modelworks.serving.errors import BadRequest, UnsupportedMedia
+from modelworks.serving.explaining import Explainer
+from modelworks.serving.model import Answer
+from modelworks.serving.outcomes import Outcomes
+from modelworks.serving.rest import coding
+from modelworks.serving.rest.application import Application, Call, Route
+from modelworks.serving.rest.message import Response
+from modelworks.serving.routing import Target
+from modelworks.serving.rows import RowReader, predictions
+from modelworks.serving.status import model_card
+from modelworks.serving.tensors import Array
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class PredictBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``predict``."""
+
+    rows: msgspec.Raw
+    version: str = ""
+    key: str | None = None
+    id: str = ""
+    explain: bool = False
+    timeout_ms: float | None = None
+
+
+class OutcomeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``outcomes``: what really happened to the subject of an earlier request."""
+
+    key: str
+    value: Any
+    row: int = 0
+    kind: str = "outcome"
+
+
+_PREDICT = msgspec.json.Decoder(PredictBody)
+
+
+class FriendlyRoutes:
+    """The handlers of ``/v1/models``.
+
+    Args:
+        application: Where the routes are added and errors are answered.
+        plane: Where requests are answered.
+        outcomes: Where outcomes go.
+        body_bytes: Longest body.
+    """
+
+    def __init__(
+        self, application: Application, plane: DataPlane, outcomes: Outcomes, body_bytes: int
+    ) -> None:
+        self._application = application
+        self._plane = plane
+        self._outcomes = outcomes
+        self._body_bytes = body_bytes
+        self._explainer = Explainer(plane.residency)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._readers: dict[str, RowReader] = {}
+        model = "/v1/models/{model}"
+        application.add(
+            Route(method="GET", pattern="/v1/models", policy="infer", handler=self.models, summary="What is served"),
+            Route(method="GET", pattern=model, policy="infer", handler=self.model, summary="One model"),
+            Route(
+                method="POST", pattern=model + "/predict", policy="infer", handler=self.predict,
+                body_bytes=body_bytes, summary="Predict rows",
+            ),
+            Route(
+                method="POST", pattern=model + "/outcomes", policy="infer", handler=self.outcome,
+                summary="Post what really happened",
+            ),
+        )  # fmt: skip
+
+    def reader(self, digest: str, signature: Signature) -> RowReader:
+        """Return the compiled reader of a package's rows."""
+        found = self._readers.get(digest)
+        if found is None:
+            found = self._readers[digest] = RowReader(signature)
+        return found
+
+    def models(self, call: Call) -> Response:
+        """Every model the caller may see."""
+        cards = [
+            model_card(route, short=True)
+            for name, route in sorted(self._plane.routes.items())
+            if call.principal.sees(name)
+        ]
+        return Response(200, _ENCODE({"models": cards}))
+
+    def model(self, call: Call) -> Response:
+        """One model: versions, columns, classes."""
+        name = call.arguments["model"]
+        call.principal.require(name)
+        self._plane.resolve(name)
+        return Response(200, _ENCODE(model_card(self._plane.routes[name], short=False)))
+
+    def predict(self, call: Call) -> None:
+        """Answer rows."""
+        headers = call.head.headers
+        if headers.get("content-type", "").partition(";")[0].strip().lower() not in {"application/json", ""}:
+            raise UnsupportedMedia("Rows are sent as application/json.")
+        body = coding.decompress(call.body, headers.get("content-encoding", ""), self._body_bytes)
+        try:
+            asked = _PREDICT.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise BadRequest(
+                f'The body is not {{"rows": [{{"column": value, ...}}, ...]}}: {str(error)[:150]}.',
+                code="MW1402",
+            ) from None
+        name = call.arguments["model"]
+        call.principal.require(name)
+        target = self._plane.resolve(name, asked.version, asked.key)
+        feeds = self.reader(target.digest, target.signature).read(asked.rows)
+        if asked.explain:
+            self._explainer.check(target, len(next(iter(feeds.values()))))
+        exchange = call.exchange
+
+        def done(answer: Answer | None, error: Exception | None) -> None:
+            if exchange.gone:
+                return
+            if answer is None:
+                self._application.fail(call, error or RuntimeError("no answer"))
+            elif asked.explain:
+                self._explain(call, target, asked, feeds, answer)
+            else:
+                self._reply(call, target, asked, answer)
+
+        work = self._plane.submit(
+            target,
+            feeds,
+            done,
+            key=asked.key,
+            timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms else None,
+        )
+        exchange.on_gone = lambda: self._plane.forget(work)
+
+    def _explain(
+        self, call: Call, target: Target, asked: PredictBody, feeds: dict[str, Array], answer: Answer
+    ) -> None:
+        async def explain() -> None:
+            try:
+                explanations = await self._explainer.explain(target, feeds)
+            except Exception as error:
+                self._application.fail(call, error)
+            else:
+                self._reply(call, target, asked, answer, explanations)
+
+        task = asyncio.ensure_future(explain())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        call.exchange.on_gone = task.cancel
+
+    def _reply(
+        self,
+        call: Call,
+        target: Target,
+        asked: PredictBody,
+        answer: Answer,
+        explanations: list[dict[str, Any]] | None = None,
+    ) -> None:
+        reply: dict[str, Any] = {"model": target.endpoint, "version": target.number}
+        if asked.id:
+            reply["id"] = asked.id
+        reply["predictions"] = predictions(target.signature, answer)
+        if explanations is not None:
+            reply["explanations"] = explanations
+        self._application.reply(call, Response(200, _ENCODE(reply)))
+
+    async def outcome(self, call: Call) -> Response:
+        """Keep an outcome or a correction for a request of this key."""
+        name = call.arguments["model"]
+        call.principal.require(name)
+        self._plane.resolve(name)
+        try:
+            sent = msgspec.json.decode(call.body, type=OutcomeBody | list[OutcomeBody])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadRequest(f"The body is not an outcome: {str(error)[:150]}.", code="MW1402") from None
+        outcomes = sent if isinstance(sent, list) else [sent]
+        entries = [
+            {
+                "key": item.key,
+                "row": item.row,
+                "value": item.value,
+                "kind": item.kind,
+                "by": call.principal.name,
+            }
+            for item in outcomes
+        ]
+        await asyncio.to_thread(self._outcomes.put, name, entries)
+        return Response(202, _ENCODE({"accepted": len(entries)}))

@@ -1,0 +1,158 @@
+"""The row-wise form: ``{"age": 31, "city": "Bern"}`` to feeds and answers to plain words, for any door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelworks.compute.feeds import pack_rows
+from modelworks.core.errors import close_matches
+from modelworks.core.signature import Signature, Tensor
+from modelworks.serving.errors import BadRequest
+from modelworks.serving.model import Answer
+from modelworks.serving.tensors import DTYPES, Array, check_shape, to_list
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class RowReader:
+    """Reads the rows of one signature.
+
+    Args:
+        signature: The model's signature.
+    """
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._packed = bool(signature.inputs) and all(tensor.columns for tensor in signature.inputs)
+        self._quick = _quick_decoder(signature) if self._packed else None
+
+    def read(self, raw: bytes | msgspec.Raw) -> dict[str, Array]:
+        """Turn a JSON list of row objects into feeds.
+
+        Raises:
+            BadRequest: The text is not a list of objects.
+            DataError: A value does not fit its column; names row and column.
+        """
+        if self._quick is not None:
+            try:
+                return self._quick(raw)
+            except (msgspec.ValidationError, OverflowError, RecursionError):
+                # The slow way accepts a little more (texts as date-times, "" as missing) and explains the rest.
+                pass
+        try:
+            rows = msgspec.json.decode(raw, type=list[dict[str, Any]])
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise BadRequest(f"'rows' is not a list of objects: {str(error)[:150]}.", code="MW1402") from None
+        return self.pack(rows)
+
+    def pack(self, rows: Rows) -> dict[str, Array]:
+        """Turn rows into feeds.
+
+        Raises:
+            DataError: A value does not fit its column; names row and column.
+        """
+        if not rows:
+            raise BadRequest("The request has no rows.", code="MW1409")
+        if self._packed:
+            return pack_rows(self._signature, rows)
+        return {tensor.name: self._stack(tensor, rows) for tensor in self._signature.inputs}
+
+    def _stack(self, tensor: Tensor, rows: Rows) -> Array:
+        known = {item.name for item in self._signature.inputs}
+        values = []
+        for index, row in enumerate(rows):
+            for name in row:
+                if name not in known:
+                    raise BadRequest(
+                        f"Row {index}: the model has no input '{name[:100]}'.{close_matches(name, known)}",
+                        code="MW1104",
+                    )
+            if tensor.name not in row:
+                raise BadRequest(f"Row {index}: the input '{tensor.name}' is missing.", code="MW1414")
+            values.append(row[tensor.name])
+        try:
+            array = np.array(values, dtype=DTYPES[tensor.datatype])
+        except (ValueError, TypeError, OverflowError):
+            raise BadRequest(
+                f"Input '{tensor.name}': expected nested lists of {tensor.datatype} of the shape "
+                f"{list(tensor.shape[1:])} in every row.",
+                code="MW1405",
+            ) from None
+        check_shape(tensor, array.shape)
+        return array
+
+
+def _quick_decoder(signature: Signature) -> Callable[[bytes | msgspec.Raw], dict[str, Array]]:
+    """Compile a decoder that checks the types of all columns while it parses."""
+    kinds: dict[str, Any] = {"FP32": float | None, "BYTES": str | None, "INT64": int | None}
+    names = [f"c{index}" for index in range(len(signature.columns))]
+    fields: list[tuple[str, Any, Any]] = []
+    for tensor in signature.inputs:
+        fields += [
+            (names[len(fields) + offset], kinds[tensor.datatype], None)
+            for offset in range(len(tensor.columns))
+        ]
+    row = msgspec.defstruct(
+        "Row", fields, rename=dict(zip(names, signature.columns, strict=True)), forbid_unknown_fields=True
+    )
+    decoder = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+    missing: dict[str, Any] = {"FP32": None, "BYTES": "", "INT64": -(2**63)}
+    spans: list[tuple[Tensor, list[str]]] = []
+    start = 0
+    for tensor in signature.inputs:
+        spans.append((tensor, names[start : start + len(tensor.columns)]))
+        start += len(tensor.columns)
+
+    def decode(raw: bytes | msgspec.Raw) -> dict[str, Array]:
+        rows = decoder.decode(raw)
+        if not rows:
+            raise BadRequest("The request has no rows.", code="MW1409")
+        feeds: dict[str, Array] = {}
+        for tensor, columns in spans:
+            empty = missing[tensor.datatype]
+            if empty is None:
+                values = [[getattr(item, column) for column in columns] for item in rows]
+            else:
+                values = [
+                    [empty if (value := getattr(item, column)) is None else value for column in columns]
+                    for item in rows
+                ]
+            feeds[tensor.name] = np.array(values, dtype=DTYPES[tensor.datatype])
+        return feeds
+
+    return decode
+
+
+def predictions(signature: Signature, answer: Answer) -> list[dict[str, Any]]:
+    """Return one plain object per row: label and probabilities by class, labels, prediction and quantiles, or all
+    outputs by name."""
+    names = {tensor.name for tensor in signature.outputs}
+    rows = len(next(iter(answer.values())))
+    found: list[dict[str, Any]] = [{} for _ in range(rows)]
+    for tensor in signature.outputs:
+        if tensor.name not in answer:
+            continue
+        array = answer[tensor.name]
+        for item, value in zip(found, array, strict=True):
+            item[tensor.name] = _value(signature, names, tensor, value)
+    return found
+
+
+def _value(signature: Signature, names: set[str], tensor: Tensor, value: Any) -> Any:
+    classes = signature.classes
+    if tensor.name == "probabilities" and len(classes) == np.size(value):
+        return dict(zip(classes, to_list(np.asarray(value)), strict=True))
+    if tensor.name == "labels" and "probabilities" in names and len(classes) == np.size(value):
+        return [name for name, on in zip(classes, np.ravel(value), strict=True) if on]
+    if tensor.name == "quantiles" and len(signature.quantiles) == np.size(value):
+        return {
+            f"{level:g}": item
+            for level, item in zip(signature.quantiles, to_list(np.asarray(value)), strict=True)
+        }
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

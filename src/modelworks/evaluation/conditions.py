@@ -70,6 +70,11 @@ def rows_needed(rows: int, reach: float, distance: float) -> int:
     return min(MOST_ASKED, math.ceil(more / unit) * unit)
 
 
+def level_text(level: float) -> str:
+    """Return a confidence level for people: ``95 %``, ``98.33 %``, ``99.98 %``."""
+    return f"{100 * level:.4g} %"
+
+
 def parity_check(measured: Mapping[str, Any]) -> list[Finding]:
     """Check that the shipped graph answers as the fitted model did."""
     parity = measured.get("parity")
@@ -129,9 +134,10 @@ def _undefined(evaluation: Mapping[str, Any], comparison: Mapping[str, Any]) -> 
 
 
 def _figures(comparison: Mapping[str, Any]) -> str:
+    level = level_text(comparison["gate_level"])
     return (
         f"{comparison['metric']} {comparison['value']:.4g} against {comparison['other']:.4g}, better by "
-        f"{comparison['difference']:.4g} ({comparison['gate_level']:.4g} interval {comparison['gate_low']:.4g} to "
+        f"{comparison['difference']:.4g} ({level} interval {comparison['gate_low']:.4g} to "
         f"{comparison['gate_high']:.4g}) on {comparison['n']:,} test rows"
     )
 
@@ -140,18 +146,18 @@ def _beats_guessing(name: str, comparison: Mapping[str, Any]) -> Finding:
     title = f"beats the baseline '{name}'"
     figures = _figures(comparison)
     if comparison["better"]:
-        return passed(title, f"It beats one answer for all rows: {figures}.")
+        return passed(title, f"It beats one constant answer: {figures}.")
     difference, reach = comparison["difference"], comparison["difference"] - comparison["gate_low"]
     needed = rows_needed(comparison["n"], reach, difference)
     if difference <= 0 or needed > MOST_GROWTH * comparison["n"]:
         return failed(
             title,
-            f"No signal: the columns do not tell more about the target than one answer for all rows; {figures}.",
+            f"No signal: no more can be told from the columns than by one constant answer; {figures}.",
             "add columns that could know the answer",
         )
     return unknown(
         title,
-        f"It seems to beat one answer for all rows, but the test rows are too few to say so: {figures}.",
+        f"It seems to beat one constant answer, but the test rows are too few to say so: {figures}.",
         needed,
     )
 
@@ -186,7 +192,7 @@ def _bound_check(evaluation: Mapping[str, Any], bound: Bound) -> Finding:
     at_least = bound.relation in (">=", ">")
     worst, best = (low, high) if at_least else (high, low)
     figures = (
-        f"{metric.name} is {value:.4g} ({evaluation['gate_level']:.4g} interval {low:.4g} to {high:.4g}, "
+        f"{metric.name} is {value:.4g} ({level_text(evaluation['gate_level'])} interval {low:.4g} to {high:.4g}, "
         f"{measure['n']:,} test rows), the gate asks {bound.relation} {bound.value:g}"
     )
     if holds(bound, worst):
@@ -265,7 +271,8 @@ def champion_check(champion: Mapping[str, Any] | None) -> list[Finding]:
 def _sequential(name: str, champion: Mapping[str, Any]) -> Finding:
     figures = (
         f"over {champion['n']:,} paired rows the candidate scores {champion['difference']:+.4g} against the champion; "
-        f"evidence {champion['e_value']:.3g} that it is not worse by {champion['margin']:.3g}, {1 / champion['error']:g} is asked"
+        f"evidence {champion['e_value']:.3g} that it is not worse by {champion['margin']:.3g}, "
+        f"{1 / champion['error']:g} is asked"
     )
     if champion["decision"] == "accepted":
         return passed(name, f"Shown at every look: {figures}.")
@@ -280,7 +287,8 @@ def freshness_check(evaluation: Mapping[str, Any]) -> list[Finding]:
     if look == 1:
         return []
     name = "the sealed test set is fresh"
-    figures = f"This is look {look} at these test rows, so the limits are those of a {evaluation['gate_level']:.4%} interval"
+    level = level_text(evaluation["gate_level"])
+    figures = f"This is look {look} at these test rows, so the limits are those of a {level} interval"
     if look <= LOOKS_BEFORE_ROTATION:
         return [passed(name, f"{figures}.")]
     return [

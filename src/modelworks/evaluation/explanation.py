@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelworks.core.errors import UsageError
-from modelworks.evaluation.importance import Columns, Predict
-from modelworks.evaluation.predictions import Floats
+from modelworks.evaluation.importance import Columns, Predict, answers_of
 
 METHOD = "marginal Shapley values (antithetic permutation sampling)"
 
@@ -34,6 +33,7 @@ def explain(
         row_columns: Column -> values of the rows to explain.
         background: Column -> values of typical rows; the answer's mean over them is the base.
         answer: Class or label index whose probability is explained; by default each row's most probable class.
+            Regression has the one answer 0.
         most_predictions: Bound on rows handed to ``predict`` for one explained row.
         seed: Seed of the permutations.
 
@@ -89,9 +89,9 @@ def _explain_row(
     for index, name in enumerate(names):
         values = background[name][start_rows][:, None].repeat(count + 1, axis=1)
         feeds[name] = np.where(changed[:, :, index], row[name][0], values).reshape(-1).astype(row[name].dtype)
-    own = predict(dict(row))
-    picked, prediction = _answer(own, answer)
-    answers = _read(predict(feeds), picked).reshape(len(orders), count + 1)
+    own = answers_of(predict(dict(row)))[0]
+    picked = int(own.argmax()) if answer is None else answer
+    answers = answers_of(predict(feeds))[:, picked].reshape(len(orders), count + 1)
     gains = np.empty((len(orders), count))
     np.put_along_axis(gains, orders, np.diff(answers, axis=1), axis=1)
     paired = (gains[: len(starts)] + gains[len(starts) :]) / 2
@@ -110,25 +110,11 @@ def _explain_row(
     return {
         "method": METHOD,
         "answer": picked,
-        "prediction": prediction,
+        "prediction": float(own[picked]),
         "base": base,
         "background_rows": len(starts),
         "contributions": sorted(listed, key=lambda item: -abs(item["contribution"])),
     }
-
-
-def _answer(outputs: Any, answer: int | None) -> tuple[int | None, float]:
-    if "prediction" in outputs:
-        return None, float(np.asarray(outputs["prediction"]).reshape(-1)[0])
-    probabilities = np.asarray(outputs["probabilities"])[0]
-    picked = int(probabilities.argmax()) if answer is None else answer
-    return picked, float(probabilities[picked])
-
-
-def _read(outputs: Any, picked: int | None) -> Floats:
-    if picked is None:
-        return np.asarray(outputs["prediction"], dtype=np.float64).reshape(-1)
-    return np.asarray(outputs["probabilities"], dtype=np.float64)[:, picked]
 
 
 def _plain(value: Any) -> Any:

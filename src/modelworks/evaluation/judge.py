@@ -30,6 +30,9 @@ from modelworks.evaluation.conditions import (
 from modelworks.evaluation.slice_conditions import champion_slice_checks, slice_checks
 
 
+ALL_ROWS = "all rows"
+
+
 def judge(
     evaluation: Mapping[str, Any],
     gate: Sequence[Bound],
@@ -86,7 +89,7 @@ def _verdict(evaluation: Mapping[str, Any], findings: Iterable[Finding]) -> Verd
         needed: dict[str, int] = {}
         for finding in unknown:
             if finding.check.needed:
-                place = finding.check.slice or "all rows"
+                place = finding.check.slice or ALL_ROWS
                 needed[place] = max(needed.get(place, 0), finding.check.needed)
         return Verdict(
             kind=VerdictKind.NEEDS_EVIDENCE,
@@ -99,7 +102,10 @@ def _verdict(evaluation: Mapping[str, Any], findings: Iterable[Finding]) -> Verd
 
 
 def _collect(needed: Mapping[str, int]) -> str:
-    asked = [f"{count:,} more labelled test rows of {place}" for place, count in list(needed.items())[:3]]
+    asked = [
+        f"{count:,} more labelled test rows" + (f" of {place}" if place != ALL_ROWS else "")
+        for place, count in list(needed.items())[:3]
+    ]
     more = f" (and {len(needed) - 3} further slices)" if len(needed) > 3 else ""
     return "collect " + ", ".join(asked) + more if asked else ""
 

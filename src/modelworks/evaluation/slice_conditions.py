@@ -18,7 +18,7 @@ def slice_checks(evaluation: Mapping[str, Any], gate: Sequence[Bound]) -> list[F
     """Check every declared slice on the primary metric.
 
     A slice fails if it is shown, at Holm's adjusted error, to be no better than guessing or to miss the task's bound
-    on the primary metric. It is unknown under 100 rows, and where it is not even shown to beat guessing.
+    on the primary metric. It is unknown under 100 rows, and where it looks no better than guessing.
     """
     records = evaluation["slices"]
     better_high = bool(evaluation["higher_is_better"])
@@ -72,13 +72,12 @@ def _slice_check(
     name = f"slice {place}"
     if missed:
         return failed(name, f"{figures}, below the {need:.4g} it must reach.", f"add rows of {place}", place)
-    chance = record["chance"]
-    worst = record["gate_low"] if better_high else record["gate_high"]
-    shown = chance is None or (worst > chance if better_high else worst < chance)
-    if shown:
+    chance, value = record["chance"], record["value"]
+    if chance is None or (value > chance if better_high else value < chance):
         return passed(name, f"{figures}.", place)
-    needed = rows_needed(record["n"], abs(record["value"] - worst), abs(record["value"] - chance))
-    return unknown(name, f"{figures}: not shown to beat guessing ({chance:.4g}).", needed, place=place)
+    worst = record["gate_low"] if better_high else record["gate_high"]
+    needed = rows_needed(record["n"], abs(value - worst), abs(value - chance))
+    return unknown(name, f"{figures}: no better than guessing ({chance:.4g}) so far.", needed, place=place)
 
 
 def champion_slice_checks(champion: Mapping[str, Any] | None) -> list[Finding]:

@@ -24,6 +24,8 @@ NAMED_VALUES = 12
 
 NUMBER_BINS = 4
 
+_MICROSECONDS_A_DAY = 86_400_000_000
+
 
 def value_groups(
     labels: npt.NDArray[Any], most: int = NAMED_VALUES, bins: int = NUMBER_BINS
@@ -49,14 +51,17 @@ def value_groups(
 def _number_groups(labels: npt.NDArray[Any], most: int, bins: int) -> tuple[Integers, list[str]]:
     missing = np.isnan(labels) if labels.dtype.kind == "f" else labels == MISSING_DATETIME
     known = labels[~missing]
+    show = (
+        _date if labels.dtype.kind != "f" and np.abs(known).max(initial=0) > _MICROSECONDS_A_DAY else _number
+    )
     values = np.unique(known)
     if len(values) <= min(most, 2 * bins):
         group = np.searchsorted(values, labels)
-        names = [f"{value:g}" for value in values]
+        names = [show(value) for value in values]
     else:
         edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1]))
         group = np.searchsorted(edges, labels, side="right")
-        ends = [f"{edge:.4g}" for edge in edges]
+        ends = [show(edge) for edge in edges]
         names = [f"below {ends[0]}"]
         names += [f"{low} to {high}" for low, high in itertools.pairwise(ends)]
         names += [f"{ends[-1]} and above"]
@@ -64,6 +69,14 @@ def _number_groups(labels: npt.NDArray[Any], most: int, bins: int) -> tuple[Inte
         group = np.where(missing, len(names), group)
         names = [*names, "(missing)"]
     return np.asarray(group, dtype=np.int64), names
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}"
+
+
+def _date(value: Any) -> str:
+    return str(np.datetime64(int(value), "us"))[:10]
 
 
 def declared_slices(

@@ -189,7 +189,7 @@ def test_a_dead_holder_is_replaced_at_once_even_when_the_clock_stands_still(cata
     lease = catalog.runs.start("run", lease_s=1e9)
     catalog.ledger.begin(lease, [attempt(1)])
     ended = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+        [sys.executable, "-c", "import os; print(os.getpid())"], check=True, capture_output=True, text=True
     )
     machine = str(Owner.current()).split("-")[0]
     with catalog.database.engine.begin() as connection:

@@ -152,7 +152,7 @@ def _names_rows(
     count = len(values)
     if count < 20 or distinct < 0.98 * count:
         return False
-    if _is_id_name(name):
+    if is_id_name(name):
         return True
     if distinct < count or missing:
         return False
@@ -162,7 +162,8 @@ def _names_rows(
     return dense or counts_up
 
 
-def _is_id_name(name: str) -> bool:
+def is_id_name(name: str) -> bool:
+    """Say whether a column's name says that it names things (``id``, ``customerID``, ``unit_no``)."""
     return _ID_NAME.search(name) is not None or _CAMEL_ID.search(name) is not None
 
 
@@ -212,7 +213,7 @@ def _wordy_kind(
     words = sum(_word_count(text) for text in sample) / len(sample)
     share = distinct / present
     if share > 0.95 and present >= 20:
-        if _is_id_name(name) or words < 1.2:
+        if is_id_name(name) or words < 1.2:
             return ColumnKind.IDENTIFIER, "codes that name rows: nearly every one occurs once"
         if _PERSON_NAME.search(name) and words <= 6:
             return ColumnKind.IDENTIFIER, "names of rows: nearly every one occurs once"

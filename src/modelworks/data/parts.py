@@ -21,6 +21,7 @@ from modelworks.data.typed import as_doubles, as_microseconds, codes_and_levels
 Rows = npt.NDArray[np.int64]
 MIN_ROWS = 4
 NATURAL_DUPLICATES = 0.5
+NATURAL_GROUP = 20
 TARGET_STRATA = 10
 
 
@@ -248,7 +249,8 @@ class _Maker:
     def _duplicate_units(self, targets: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], int]:
         """Return a unit per row (equal rows share one) and how many rows repeat an earlier one.
 
-        Where most rows repeat, repetition is the nature of the data and not a fault: rows stand alone.
+        Where most rows repeat, or one row comes more than 20 times, repetition is the nature of the data and
+        not a fault: such rows stand alone, for keeping them together would bend the distribution of a part.
         """
         alone = np.arange(len(self.rows))
         names = [
@@ -259,11 +261,12 @@ class _Maker:
         if not names:
             return alone, 0
         keys: npt.NDArray[Any] = row_keys(self.table, self.schema, names)[self.rows]
-        _, units = np.unique(keys, return_inverse=True)
-        repeated = len(keys) - (int(units.max()) + 1)
-        if repeated == 0 or repeated > NATURAL_DUPLICATES * len(keys):
+        _, units, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+        together = sizes[sizes <= NATURAL_GROUP]
+        repeated = int(together.sum() - len(together))
+        if repeated == 0 or len(keys) - len(sizes) > NATURAL_DUPLICATES * len(keys):
             return alone, 0
-        return units, repeated
+        return np.where(sizes[units] <= NATURAL_GROUP, units, len(sizes) + alone), repeated
 
 
 def _time_cut(dated: npt.NDArray[np.float64], share: float) -> float:

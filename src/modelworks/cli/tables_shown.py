@@ -51,14 +51,15 @@ def show_order(result: Any) -> Group:
     for line in result.lines:
         verdict = line.verdict.kind.value
         primary = line.primary
-        measure = (
-            f"{line.metric} {number(primary.value)} ({number(primary.low, 3)} to {number(primary.high, 3)})"
-        )
+        measure = "-"
+        if primary is not None:
+            ends = f"{number(primary.low, 3)} to {number(primary.high, 3)}"
+            measure = f"{line.metric} {number(primary.value)} ({ends})"
         rows.append(
             (
                 line.task,
                 Text(verdict, style=_COLOURS[verdict]),
-                measure if primary else "-",
+                measure,
                 line.kind or "-",
                 f"{line.size_mb * 1000:.0f} kB" if line.size_mb is not None else "-",
                 f"{line.latency_ms:.2f} ms" if line.latency_ms is not None else "-",
@@ -92,7 +93,7 @@ def _closing(result: Any) -> str:
     counts = [f"{result.count(kind)} {kind}" for kind in _COLOURS if result.count(kind)]
     lines = [
         "",
-        f"{', '.join(counts)}; {whole['cpu_s']:.1f} CPU-seconds, {whole['money']:.4f} {whole['currency']}",
+        f"{', '.join(counts)}; {whole['cpu_s']:.1f} CPU-seconds, {whole['money']:.2g} {whole['currency']}",
     ]
     if result.forecast:
         forecast = result.forecast

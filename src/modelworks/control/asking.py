@@ -23,47 +23,45 @@ GOLDEN_MADE_UP = 3
 """The last golden rows are made up (all missing, unseen, half missing) and typical of nothing."""
 
 
-def find_package(workspace: Workspace, name: str) -> Path:
-    """Return where a package is: a folder, a ``.mwpkg`` file, a model's name (``name@2`` for a version) or a digest.
+def open_named(workspace: Workspace, name: str, *, signed: bool = True) -> Package:
+    """Open a package: a folder, a ``.mwpkg`` file, a model's name (``name@2`` for a version) or a digest.
+
+    Args:
+        workspace: Whose models, store and trusted keys.
+        name: Which.
+        signed: Whether an unknown maker is refused.
 
     Raises:
         NotFound: There is none; names close matches.
+        TrustError: A byte is not as it was signed.
     """
-    path = Path(name).expanduser()
-    if path.is_dir() or path.is_file():
-        return path
+    from modelworks.packaging import SigningKey, TrustPolicy, open_package
+    from modelworks.packaging.package import verify_files
     from modelworks.production.release import SPACE
 
+    SigningKey.load_or_create(workspace.keys)
+    trust = TrustPolicy.of_folder(workspace.keys, require_signed=signed)
+    path = Path(name).expanduser()
+    if path.is_dir() or path.is_file():
+        return open_package(path, trust)
     stem, _, version = name.partition("@")
     models = {item.name: item for item in workspace.catalog.names.newest(SPACE)}
     if stem in models and (version.isdigit() or not version):
         folder = workspace.models / stem / f"v{version or models[stem].version}"
         if folder.is_dir():
-            return folder
+            return open_package(folder, trust)
+    store = workspace.store
     for row in workspace.catalog.packages.find():
         if len(name) >= 6 and (
             row.digest.startswith(name) or str(row.manifest.get("package", "")).startswith(name)
         ):
-            return workspace.store.tree_folder(row.digest)
+            files = {entry: store.read(item.digest) for entry, item in store.listing(row.digest).items()}
+            return verify_files(files, trust)
     raise NotFound(
         f"There is no package or model '{name}'.{close_matches(stem, models)}",
         code="MW4211",
         hint="mw model list",
     )
-
-
-def open_named(workspace: Workspace, name: str, *, signed: bool = True) -> Package:
-    """Open a package with the keys this installation trusts.
-
-    Raises:
-        NotFound: There is none.
-        TrustError: A byte is not as it was signed.
-    """
-    from modelworks.packaging import SigningKey, TrustPolicy, open_package
-
-    path = find_package(workspace, name)
-    SigningKey.load_or_create(workspace.keys)
-    return open_package(path, TrustPolicy.of_folder(workspace.keys, require_signed=signed))
 
 
 @dataclass(frozen=True)

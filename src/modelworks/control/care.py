@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.control.workspace import Workspace
 from modelworks.core.errors import Conflict, ModelworksError
+from modelworks.workflow.journal import sweep_dead_runs
 
 if TYPE_CHECKING:
     from modelworks.storage.store import Store
@@ -75,9 +76,9 @@ class Doctor:
             self._note(name, "ok", f"it was migrated; the copy from before is {catalog.backup}")
 
     def _runs(self, name: str) -> None:
-        runs = self._workspace.catalog.runs
-        swept = {lease.run for lease in runs.sweep()}
-        stopped = [run for run in runs.find() if run.status == "interrupted"]
+        catalog = self._workspace.catalog
+        swept = sweep_dead_runs(self._workspace.store, catalog)
+        stopped = [run for run in catalog.runs.find() if run.status == "interrupted"]
         for run in stopped:
             self._note(
                 name,
@@ -164,7 +165,7 @@ def collect_garbage(workspace: Workspace, *, dry_run: bool, cache: bool) -> dict
     from modelworks.storage.sweep import sweep
 
     catalog, store = workspace.catalog, workspace.store
-    catalog.runs.sweep()
+    sweep_dead_runs(store, catalog)
     if cache and not dry_run:
         catalog.ledger.forget([result.key for result in catalog.ledger.all_results()])
     live = _named(workspace) if cache else catalog.live_digests()

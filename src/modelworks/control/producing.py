@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -195,7 +194,7 @@ def write_reports(workspace: Workspace, result: OrderResult, created: float) -> 
     for line in result.lines:
         if line.report and Path(line.report).exists():
             page = folder / f"{line.task}.html"
-            _same_file(Path(line.report), page)
+            _write(page, Path(line.report).read_text(encoding="utf-8"))
             line = replace(line, report=str(page))
         lines.append(line)
     result = replace(result, lines=tuple(lines))
@@ -246,18 +245,6 @@ def _order_page(result: OrderResult, created: str) -> dict[str, Any]:
         if result.resume
         else [["See the bill", f"mw cost {result.run}"]],
     }
-
-
-def _same_file(source: Path, target: Path) -> None:
-    if target.exists() and target.samefile(source):
-        return
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    try:
-        os.link(source, fresh)
-    except OSError:
-        shutil.copyfile(source, fresh)
-    fresh.replace(target)
 
 
 def _write(path: Path, text: str) -> None:

@@ -23,6 +23,7 @@ from modelworks.production.producer import LESSONS
 from modelworks.production.results import OrderResult
 from modelworks.production.sources import source_stem
 from modelworks.telemetry.events import EventSink
+from modelworks.workflow.journal import sweep_dead_runs
 
 if TYPE_CHECKING:
     from modelworks.telemetry.progress import Progress
@@ -144,7 +145,7 @@ class Service:
 
     def order_list(self) -> list[dict[str, Any]]:
         """Return the orders, newest first."""
-        self.workspace.catalog.runs.sweep()
+        sweep_dead_runs(self.workspace.store, self.workspace.catalog)
         found = []
         for run in self.workspace.catalog.runs.find(kind=KIND):
             verdicts: dict[str, int] = {}

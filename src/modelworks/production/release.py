@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from modelworks.core.errors import Conflict, NotFound
+from modelworks.packaging.builder import publish
 from modelworks.storage.catalog import Catalog
 from modelworks.storage.registry import PackageRow
 from modelworks.storage.store import Store
@@ -60,14 +61,12 @@ class Releases:
         home = self._folder / name
         folder = home / f"v{version}"
         if not folder.is_dir():
-            home.mkdir(parents=True, exist_ok=True)
-            building = home / f".v{version}.{os.getpid()}"
-            shutil.rmtree(building, ignore_errors=True)
-            self._store.checkout_tree(tree, building)
-            try:
-                building.rename(folder)
-            except OSError:
-                shutil.rmtree(building)
+            # Files of their own and not links into the store: a package whose file has a second name is refused.
+            files = {
+                entry: self._store.read(item.digest) for entry, item in self._store.listing(tree).items()
+            }
+            with contextlib.suppress(Conflict):
+                publish(folder, files)
         # An order made again does not take a name back to an older version.
         self._point(home, f"v{self._catalog.names.get(SPACE, name).version}")
         return folder

@@ -92,11 +92,28 @@ class Service:
         text = json.dumps({"name": name, "tasks": [task]})
         return hide_passwords(parse_order(text, folder=folder or Path.cwd(), source=""))
 
+    def order_from(self, document: Mapping[str, Any], *, folder: Path | None = None) -> Order:
+        """Return the order that a dictionary describes, checked as an order file would be."""
+        text = json.dumps(document, default=str)
+        return hide_passwords(parse_order(text, folder=folder or Path.cwd(), source="the order"))
+
+    def source_of(self, data: Any) -> tuple[str, bool]:
+        """Return a source for ``data`` and whether it was one already; a table object is kept by its content.
+
+        Raises:
+            DataError: It is neither a path, a URL nor a table.
+        """
+        if isinstance(data, (str, Path)):
+            return str(data), True
+        from modelworks.control.tables import keep_table
+
+        return str(keep_table(data, self.workspace.tables)), False
+
     def demo_order(self) -> Order:
         """Return the bundled order over public tables."""
         from importlib.resources import files
 
-        return load_order(Path(str(files("modelworks.examples_data") / "demo.yaml")))
+        return load_order(Path(str(files("modelworks") / "examples_data" / "demo.yaml")))
 
     def plan(self, order: Order) -> dict[str, Any]:
         """Read the tables of an order and return its plan with the forecast; nothing is fitted."""

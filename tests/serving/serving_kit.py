@@ -245,3 +245,38 @@ def running(home: Path, sources: Sequence[ModelSource] = (), **settings: Any) ->
             made["loop"].call_soon_threadsafe(made["end"].set)
         thread.join(40)
         assert not thread.is_alive(), "the server did not stop"
+
+
+def make_package(
+    folder: Path, name: str = "adder", amount: float = 1.0, created: float = 1_700_000_000.0
+) -> Path:
+    """Build a real, signed package around ``adder``; its key is the one in ``<folder>/keys``."""
+    from modelworks.core.estimator import FittedModel
+    from modelworks.core.schema import Column, ColumnKind, Schema
+    from modelworks.core.task import Task, TaskKind
+    from modelworks.core.verdict import Measure, Verdict, VerdictKind
+    from modelworks.packaging.builder import build
+    from modelworks.packaging.keys import SigningKey
+
+    model = adder(name, amount)
+    columns = model.signature.columns
+    measure = Measure(name="rmse", value=0.1, low=0.05, high=0.2, n=50, higher_is_better=False).to_json()
+    path = folder / f"{name}-{amount:g}"
+    build(
+        path,
+        model=FittedModel(onnx=model.onnx, signature=model.signature),
+        task=Task(name=name, data="made-up.csv", target="y", kind=TaskKind.REGRESSION),
+        schema=Schema(
+            columns=tuple(Column(name=column, kind=ColumnKind.NUMBER) for column in (*columns, "y"))
+        ),
+        evaluation={"kind": "regression", "metric": "rmse", "n": 50, "measures": [measure], "slices": []},
+        verdict=Verdict(kind=VerdictKind.RELEASED, cause="Every condition holds."),
+        profile={"columns": {}},
+        lineage={"dataset": {"digest": "0" * 64, "name": "made-up"}, "recipe": {"name": "by hand"}},
+        measured={"latency_ms": {"p50": 0.01, "p99": 0.02}},
+        cost={},
+        examples=[{column: float(index + row) for index, column in enumerate(columns)} for row in range(6)],
+        key=SigningKey.load_or_create(folder / "keys"),
+        created=created,
+    )
+    return path

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -41,7 +42,7 @@ class Bucket:
             Busy: The rate is used up.
         """
         now = monotonic()
-        self.level = min(max(1.0, self.rate), self.level + (now - self.last) * self.rate)
+        self.level = min(max(1.0, self.rate), self.level + max(0.0, now - self.last) * self.rate)
         self.last = now
         if self.level < 1.0:
             raise Busy(
@@ -76,9 +77,12 @@ class Principal:
         """Say whether an endpoint exists for the holder."""
         return self.endpoints == ("*",) or any(fnmatch.fnmatchcase(endpoint, item) for item in self.endpoints)
 
-    def require(self, endpoint: str) -> None:
-        """Raise the same error for an endpoint that is hidden as for one that is not there."""
-        if not self.sees(endpoint):
+    def require(self, endpoint: str, known: Container[str]) -> None:
+        """Raise the same error for an endpoint that is hidden as for one that is not there.
+
+        The holder of a token for some endpoints gets no close matches either: they would name the hidden ones.
+        """
+        if self.endpoints != ("*",) and not (self.sees(endpoint) and endpoint in known):
             raise UnknownModel(f"There is no model '{endpoint[:100]}'.")
 
 

@@ -100,12 +100,15 @@ class FriendlyRoutes:
     def model(self, call: Call) -> Response:
         """One model: versions, columns, classes."""
         name = call.arguments["model"]
-        call.principal.require(name)
+        call.principal.require(name, self._plane.routes)
         self._plane.resolve(name)
         return Response(200, _ENCODE(model_card(self._plane.routes[name], short=False)))
 
     def predict(self, call: Call) -> None:
         """Answer rows."""
+        name = call.arguments["model"]
+        call.principal.require(name, self._plane.routes)
+        self._plane.resolve(name)
         headers = call.head.headers
         if headers.get("content-type", "").partition(";")[0].strip().lower() not in {"application/json", ""}:
             raise UnsupportedMedia("Rows are sent as application/json.")
@@ -117,8 +120,6 @@ class FriendlyRoutes:
                 f'The body is not {{"rows": [{{"column": value, ...}}, ...]}}: {str(error)[:150]}.',
                 code="MW1402",
             ) from None
-        name = call.arguments["model"]
-        call.principal.require(name)
         target = self._plane.resolve(name, asked.version, asked.key)
         feeds = self.reader(target.digest, target.signature).read(asked.rows)
         if asked.explain:
@@ -179,7 +180,7 @@ class FriendlyRoutes:
     async def outcome(self, call: Call) -> Response:
         """Keep an outcome or a correction for a request of this key."""
         name = call.arguments["model"]
-        call.principal.require(name)
+        call.principal.require(name, self._plane.routes)
         self._plane.resolve(name)
         try:
             sent = msgspec.json.decode(call.body, type=OutcomeBody | list[OutcomeBody])

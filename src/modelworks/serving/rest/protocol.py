@@ -98,7 +98,7 @@ class ProtocolRoutes:
 
     def _target(self, call: Call, key: str | None = None) -> Target:
         name = call.arguments["model"]
-        call.principal.require(name)
+        call.principal.require(name, self._plane.routes)
         return self._plane.resolve(name, call.arguments.get("version", ""), key)
 
     # -- inference ---------------------------------------------------------------------------------------------
@@ -209,14 +209,14 @@ class ProtocolRoutes:
     async def load(self, call: Call) -> Response:
         """Load the model now (it would load with its first request otherwise); lifts a quarantine or an unload."""
         _object(call.body)
-        call.principal.require(call.arguments["model"])
+        call.principal.require(call.arguments["model"], self._plane.routes)
         await self._repository.load(call.arguments["model"])
         return Response(200, b"{}")
 
     async def unload(self, call: Call) -> Response:
         """Drop the model from memory; it takes no requests until it is loaded again."""
         _object(call.body)
-        call.principal.require(call.arguments["model"])
+        call.principal.require(call.arguments["model"], self._plane.routes)
         self._repository.unload(call.arguments["model"])
         return Response(200, b"{}")
 

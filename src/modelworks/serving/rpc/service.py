@@ -136,7 +136,7 @@ class RpcService:
         return request
 
     def _target(self, principal: Principal, name: str, version: str, key: str | None = None) -> Target:
-        principal.require(name)
+        principal.require(name, self._plane.routes)
         return self._plane.resolve(name, version, key)
 
     # -- methods -----------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class RpcService:
 
     def _load(self, call: RpcCall, principal: Principal) -> None:
         request = self._parse(call, "RepositoryModelLoadRequest")
-        principal.require(request.model_name)
+        principal.require(request.model_name, self._plane.routes)
 
         async def load() -> None:
             try:
@@ -247,6 +247,6 @@ class RpcService:
 
     def _unload(self, call: RpcCall, principal: Principal) -> None:
         request = self._parse(call, "RepositoryModelUnloadRequest")
-        principal.require(request.model_name)
+        principal.require(request.model_name, self._plane.routes)
         self._repository.unload(request.model_name)
         call.reply(self._messages.RepositoryModelUnloadResponse().SerializeToString())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import cached_property
 from importlib.metadata import version
@@ -20,7 +21,12 @@ DECIDING_CODE = ("src/modelworks/algorithms", "src/modelworks/data", "src/modelw
 
 
 def recipe_commit() -> str:
-    """Return the commit of the code that decides the result; ``+`` marks uncommitted changes."""
+    """Return the commit of the code that decides the result; ``+`` marks uncommitted changes.
+
+    Where the package is an unpacked archive of a commit, ``MODELWORKS_COMMIT`` names it.
+    """
+    if named := os.environ.get("MODELWORKS_COMMIT"):
+        return named
 
     def git(*words: str) -> str:
         return subprocess.run(

@@ -1,0 +1,1 @@
+"""Does the memory of earlier tasks make the next model better or cheaper?"""

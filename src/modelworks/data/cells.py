@@ -65,14 +65,15 @@ def read_cells(
     Returns:
         Typed batches (int64, float64, timestamp[us], bool, dictionary of string or string) and the reading.
     """
-    trim = _has_blanks(chunks)
-    if trim:
-        chunks = [_trimmed(chunk, options) for chunk in chunks]
+    marked = (options.decimal or decimal) != "." or bool(options.thousands)
+    plain = None if marked else _read_plain(chunks, _sample(chunks))
+    if plain is not None:
+        return plain
+    chunks = trimmed(chunks, options)
     sample = _sample(chunks)
-    if (options.decimal or decimal) == "." and not options.thousands:
-        plain = _read_plain(chunks, sample)
-        if plain is not None:
-            return plain
+    plain = None if marked else _read_plain(chunks, sample)
+    if plain is not None:
+        return plain
     reading = _decide(sample, options, decimal)
     present = sum(len(chunk) - chunk.null_count for chunk in chunks)
     while True:
@@ -86,16 +87,6 @@ def read_cells(
         else:
             return typed, reading
         reading = Reading("number" if reading.type == "integer" else "text", note=reading.note)
-
-
-def _has_blanks(chunks: Sequence[pa.Array]) -> bool:
-    """Say whether any cell begins or ends with a blank."""
-    for chunk in chunks:
-        for starts in (pc.starts_with, pc.ends_with):
-            for blank in (" ", "\t"):
-                if pc.any(starts(chunk, blank)).as_py():
-                    return True
-    return False
 
 
 def _read_plain(chunks: Sequence[pa.Array], sample: list[str]) -> tuple[list[pa.Array], Reading] | None:
@@ -142,10 +133,15 @@ def _sample(chunks: Sequence[pa.Array]) -> list[str]:
     return cells
 
 
-def _trimmed(chunk: pa.Array, options: ReadOptions) -> pa.Array:
-    cells = pc.utf8_trim_whitespace(chunk)
-    tokens = pa.array(list(dict.fromkeys(("", *options.missing))), cells.type)
-    return pc.if_else(pc.is_in(cells, value_set=tokens), None, cells)
+def trimmed(chunks: Sequence[pa.Array], options: ReadOptions) -> list[pa.Array]:
+    """Take blanks off both ends of every cell; what then is a missing token becomes missing."""
+    tokens = pa.array(list(dict.fromkeys(("", *options.missing))), pa.string())
+    cleaned = []
+    for chunk in chunks:
+        cells = pc.utf8_trim_whitespace(chunk)
+        gone = pc.is_in(cells, value_set=tokens.cast(cells.type))
+        cleaned.append(pc.if_else(gone, None, cells) if pc.any(gone).as_py() else cells)
+    return cleaned
 
 
 def _decide(sample: list[str], options: ReadOptions, decimal: str) -> Reading:

@@ -19,7 +19,7 @@ from modelworks.data.dialect import WHITESPACE, Dialect, mark_of, sniff
 from modelworks.data.encodings import BAD_BYTES, Transcoder, find_encoding
 from modelworks.data.options import ReadOptions
 from modelworks.data.raw import RawSink
-from modelworks.data.salvage import quote_ran_away, salvage
+from modelworks.data.salvage import salvage, well_quoted
 from modelworks.data.streams import CappedReader
 
 HEAD_BYTES = 1 << 18
@@ -149,7 +149,7 @@ class DelimitedReader:
         bad: list[tuple[int, int, str]] = []
         table = _parse_block(block, dialect, self.options, bad)
         lines = block.count(b"\n") + (not block.endswith(b"\n"))
-        if table.num_rows + len(bad) < lines and quote_ran_away(table, [text for *_, text in bad], dialect):
+        if dialect.quote and table.num_rows + len(bad) < lines and not well_quoted(block, dialect):
             table, bad, literal = salvage(block, dialect, self.options)
             self._literal_lines += literal
         self._set_aside(table, bad, dialect, checked=not transcoder.bad_blocks)
@@ -162,7 +162,7 @@ class DelimitedReader:
         for number, fields, text in bad:
             if not text.strip():
                 continue
-            if dialect.header and not self._header_seen and fields == dialect.width - 1:
+            if dialect.short_header and not self._header_seen and fields == dialect.width - 1:
                 self._header_seen = True
                 continue
             reason = (

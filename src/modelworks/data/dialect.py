@@ -39,6 +39,7 @@ class Dialect:
         comment: Mark of comment lines, or "".
         preamble: Lines before the table that are not of it.
         header: Whether the first line names the columns.
+        short_header: Whether that line has one field less than the rows.
         names: Column names as written; empty if there is no header.
         width: Fields in a row.
         decimal: Decimal mark.
@@ -51,6 +52,7 @@ class Dialect:
     comment: str = ""
     preamble: int = 0
     header: bool = False
+    short_header: bool = False
     names: tuple[str, ...] = ()
     width: int = 1
     decimal: str = "."
@@ -112,7 +114,8 @@ def _with_header(
     if len(names) == dialect.width - 1:
         trailing = all(not row[-1] for row in table[1:] if len(row) == dialect.width)
         names = [*names, ""] if trailing else ["row_name", *names]
-    return replace(dialect, header=True, names=tuple(names), reason=reason)
+    short = len(table[0]) == dialect.width - 1
+    return replace(dialect, header=True, short_header=short, names=tuple(names), reason=reason)
 
 
 def mark_of(delimiter: str) -> str:

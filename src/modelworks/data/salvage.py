@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import deque
+from collections.abc import Iterator
 
 import pyarrow as pa
 
@@ -13,17 +15,25 @@ from modelworks.data.options import ReadOptions
 JOINED_LINES = 200
 
 
-def quote_ran_away(table: pa.Table, bad_texts: list[str], dialect: Dialect) -> bool:
-    """Say whether a cell or a bad row with line ends in it holds lines that are rows by themselves."""
-    if dialect.width < 2 or not dialect.quote:
+def well_quoted(block: bytes, dialect: Dialect) -> bool:
+    """Say whether every quote of a block opens and closes a field, as RFC 4180 has it."""
+    try:
+        deque(_strict_reader(block.decode("utf-8"), dialect), maxlen=0)
+    except csv.Error:
         return False
-    suspects = [text for text in bad_texts if "\n" in text]
-    for column in table.columns:
-        for chunk in column.chunks:
-            data = chunk.buffers()[2]
-            if data is not None and b"\n" in data.to_pybytes():
-                suspects.extend(cell for cell in chunk.to_pylist() if cell and "\n" in cell)
-    return any(_holds_rows(text, dialect) for text in suspects)
+    return True
+
+
+def _strict_reader(text: str, dialect: Dialect) -> Iterator[list[str]]:
+    csv.field_size_limit(2**31 - 1)
+    return csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=mark_of(dialect.delimiter),
+        quotechar=dialect.quote,
+        escapechar=dialect.escape or None,
+        doublequote=not dialect.escape,
+        strict=True,
+    )
 
 
 def _holds_rows(text: str, dialect: Dialect) -> bool:
@@ -34,16 +44,8 @@ def _holds_rows(text: str, dialect: Dialect) -> bool:
 
 def _fields(record: str, dialect: Dialect) -> list[str] | None:
     """Return the fields of a record if its quotes close and their number is right."""
-    reader = csv.reader(
-        io.StringIO(record, newline=""),
-        delimiter=mark_of(dialect.delimiter),
-        quotechar=dialect.quote,
-        escapechar=dialect.escape or None,
-        doublequote=not dialect.escape,
-        strict=True,
-    )
     try:
-        rows = list(reader)
+        rows = list(_strict_reader(record, dialect))
     except csv.Error:
         return None
     if len(rows) != 1 or len(rows[0]) != dialect.width:

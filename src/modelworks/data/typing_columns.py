@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelworks.core.errors import DataError
-from modelworks.data.cells import as_texts, read_cells
+from modelworks.data.cells import as_texts, read_cells, trimmed
 from modelworks.data.moments import compact_dates
 from modelworks.data.options import ReadOptions
 
@@ -112,7 +112,7 @@ def _type_column(
     kind = cells.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         if options.kinds.get(name) in {"category", "text", "identifier", "ordered"}:
-            chunks = [as_texts(pc.utf8_trim_whitespace(chunk)) for chunk in cells.chunks]
+            chunks = [as_texts(chunk) for chunk in trimmed(cells.chunks, options)]
             return _joined(chunks)
         chunks, reading = read_cells(cells.chunks, options, decimal)
         if reading.note:

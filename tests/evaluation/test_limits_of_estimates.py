@@ -111,7 +111,7 @@ def test_bca_agrees_with_scipy() -> None:
     rng = np.random.default_rng(3)
     error = rng.exponential(size=80)
     predictions = read_outputs(REGRESSION, {"prediction": error}, np.zeros(80), ())
-    low, value, high, method = limits("mae", predictions)
+    low, _, high, method = limits("mae", predictions)
     expected = stats.bootstrap((error,), np.mean, method="BCa", n_resamples=5000, rng=rng).confidence_interval
     assert method == "bootstrap"
     width = expected.high - expected.low

@@ -135,7 +135,7 @@ def _deciles(predictions: Predictions, residual: Floats) -> list[dict[str, float
             "predicted_high": float(predictions.prediction[part[-1]]),
             "mean_error": float(residual[part].mean()),
             "mean_absolute_error": float(np.abs(residual[part]).mean()),
-            "rows": len(part),
+            "n": len(part),
         }
         for part in groups
     ]

@@ -159,7 +159,7 @@ def _labels(predictions: Predictions) -> list[dict[str, Any]]:
     records = []
     for index, name in enumerate(predictions.classes):
         rows = known[:, index]
-        record: dict[str, Any] = {"label": name, "rows": int(rows.sum())}
+        record: dict[str, Any] = {"label": name, "n": int(rows.sum())}
         record["positives"] = int((predictions.truth[rows, index] == 1).sum())
         for metric in ("roc_auc", "f1", "accuracy"):
             value = math.nan

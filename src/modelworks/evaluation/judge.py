@@ -29,7 +29,6 @@ from modelworks.evaluation.conditions import (
 )
 from modelworks.evaluation.slice_conditions import champion_slice_checks, slice_checks
 
-
 ALL_ROWS = "all rows"
 
 

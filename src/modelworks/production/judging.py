@@ -108,7 +108,7 @@ def judge_task(
         seed=task.seed,
     )
     baselines = _baselines(sealed, record, fit_folder, outputs, task, look)
-    champion = _champion(champion_folder, sealed, outputs, task, look)
+    champion = _champion(champion_folder, sealed, model, outputs, task, look)
     parts["score"] = clock() - mark
 
     mark = clock()
@@ -165,9 +165,14 @@ def _baselines(
 
 
 def _champion(
-    folder: Path | None, sealed: SealedRows, outputs: dict[str, npt.NDArray[Any]], task: Task, look: int
+    folder: Path | None,
+    sealed: SealedRows,
+    model: FittedModel,
+    outputs: dict[str, npt.NDArray[Any]],
+    task: Task,
+    look: int,
 ) -> dict[str, Any] | None:
-    """Compare with the package that answers today; one that reads other columns or knows other classes cannot be."""
+    """Compare with the package that answers today, unless it is this very model or answers another question."""
     if folder is None:
         return None
     from modelworks.core.estimator import FittedModel
@@ -178,6 +183,8 @@ def _champion(
     if signature.classes != sealed.classes or not set(signature.columns) <= set(sealed.features):
         return None
     champion = FittedModel(onnx=(folder / "model.onnx").read_bytes(), signature=signature)
+    if champion.onnx == model.onnx:
+        return None
     return _compare(sealed, outputs, sealed.answers(champion), task, look)
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import modelworks
 from modelworks.core.clock import Clock
 from modelworks.core.digest import digest_json
 from modelworks.core.errors import Cancelled, InputError, ModelworksError
@@ -33,6 +34,7 @@ from modelworks.telemetry.events import Event, EventSink, LineEnded
 from modelworks.telemetry.events import Planned as PlannedEvent
 from modelworks.workflow.call import Artifact, Handle, Input
 from modelworks.workflow.scheduler import Scheduler
+from modelworks.workflow.step import Step
 
 LESSONS = "lessons"
 _LATER = 1e6
@@ -194,9 +196,7 @@ class Producer:
                     params |= {"url" if name == "source" else "test_url": source, f"{name}_stamp": stamp}
                 else:
                     inputs[name] = Path(source)
-            return self.scheduler.call(
-                steps.ingest, inputs, params, label=label, priority=line.priority + _LATER
-            )
+            return self._call(steps.ingest, inputs, params, label=label, priority=line.priority + _LATER)
         except ModelworksError as error:
             self._give_up(line.name, line, error)
             return None
@@ -205,6 +205,10 @@ class Producer:
     def _test_data(line: Line) -> str | None:
         found = line.settings.get("split", {}).get("test_data")
         return str(found) if found else None
+
+    def _call(self, step: Step, inputs: Mapping[str, Input], params: dict[str, Any], **more: Any) -> Handle:
+        """Call a step; another release of the program makes things anew."""
+        return self.scheduler.call(step, inputs, {**params, "code": modelworks.__version__}, **more)
 
     def _plan_line(self, line: Line, handle: Handle) -> None:
         try:
@@ -241,7 +245,7 @@ class Producer:
     def _start_fit(self, work: _Work) -> None:
         order = self.decisions.once(f"advice:{work.task.name}", lambda: self._advice(work).to_json())["order"]
         limits = work.task.limits
-        work.fit = self.scheduler.call(
+        work.fit = self._call(
             steps.fit,
             {"table": work.table.all_outputs()},
             {
@@ -285,7 +289,7 @@ class Producer:
         inputs: dict[str, Input] = {"table": work.table.all_outputs(), "fit": handle.all_outputs()}
         if champion:
             inputs["champion"] = Artifact(champion, tree=True)
-        work.judged = self.scheduler.call(
+        work.judged = self._call(
             steps.judge,
             inputs,
             {"task": data, "look": work.look},
@@ -316,7 +320,7 @@ class Producer:
             "cost": {"cpu_s": sum(sum(parts.values()) for parts in own.values()), "parts": _parts(own)},
             "created": self._created,
         }
-        papers = self.scheduler.call(
+        papers = self._call(
             steps.papers,
             {
                 "table": work.table.all_outputs(),

@@ -14,7 +14,11 @@ from modelworks.workflow.step import step
 HOUSE = "modelworks.production"
 
 
-@step(version=1, outputs=("table.arrow", "schema.json", "profile.json"), sources=(f"{HOUSE}.reading",))
+@step(
+    version=1,
+    outputs=("table.arrow", "schema.json", "profile.json"),
+    sources=(f"{HOUSE}.reading", f"{HOUSE}.survey", f"{HOUSE}.fitting"),
+)
 def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Read a source once for all its tasks: typed table, schema, profile, what each column would be as a target."""
     from modelworks.data import open_table, profile

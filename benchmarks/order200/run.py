@@ -1,0 +1,162 @@
+"""Make an order of at least 200 tasks, unattended, and write a dated report.
+
+    python -m benchmarks.order200.run --out benchmarks/order200/results [--alone 30] [--no-memory]
+
+Three questions: how many lines end with a verdict that needs nobody; what task n costs with shared work against tasks
+made alone; and how much of the bill is neither fitting nor scoring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.order200.tables import order_document
+from modelworks.storage.catalog import Catalog
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("MODELWORKS_SHARED", ROOT.parent / "shared")) / "data"
+MODEL_WORK = {
+    "fit": ("fit", "baselines"),
+    "judge": ("score", "importance", "latency"),
+}
+"""Parts of the steps that fit and score; everything else on the bill is overhead."""
+
+
+def produce(arguments: list[str], home: Path) -> tuple[dict[str, Any], float]:
+    """Run ``mw produce`` to its end; returns its JSON result and the elapsed seconds."""
+    start = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-m", "modelworks", "produce", *arguments, "--json"],
+        env={**os.environ, "MODELWORKS_HOME": str(home), "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return json.loads(ended.stdout), time.monotonic() - start
+
+
+def overhead(home: Path, result: dict[str, Any]) -> dict[str, float]:
+    """Return the CPU-seconds of the bill by what they were for."""
+    with Catalog(home / "modelworks.db") as catalog:
+        made = catalog.ledger.all_results()
+        parts: Counter[str] = Counter()
+        for item in made:
+            for name, seconds in (item.value or {}).get("parts", {}).items():
+                parts[f"{item.step}: {name}"] += seconds
+    whole = result["cost"]["whole"]["cpu_s"]
+    work = sum(parts[f"{step}: {name}"] for step, names in MODEL_WORK.items() for name in names)
+    steps = {f"step {name}": bill["cpu_s"] for name, bill in result["cost"]["steps"].items()}
+    return {"whole": whole, "fitting and scoring": work, "overhead": whole - work, **steps, **parts}
+
+
+def curve(result: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Return the mean cost of tasks in the order they were made, in five groups, own and without shared work."""
+    points = [point["cpu_s"] for point in result["curve"]]
+    size = max(1, len(points) // 5)
+    groups = [points[index : index + size] for index in range(0, len(points), size)]
+    return [
+        (f"{1 + size * i} to {size * i + len(g)}", statistics.mean(g), statistics.median(g))
+        for i, g in enumerate(groups)
+    ]
+
+
+def made_alone(result: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Make some of the tasks again, each alone in an installation of its own; returns both costs."""
+    chosen = random.Random(0).sample(result["lines"], min(count, len(result["lines"])))
+    rows = []
+    for line in chosen:
+        with tempfile.TemporaryDirectory(prefix="alone-") as home:
+            alone, _ = produce([line["data"], "--target", line["target"][0], "--budget", "60s"], Path(home))
+        if "cost" in alone:
+            rows.append(
+                {
+                    "task": line["task"],
+                    "shared": line["cost"]["cpu_s"],
+                    "alone": alone["cost"]["whole"]["cpu_s"],
+                }
+            )
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def report(result: dict[str, Any], wall_s: float, bill: dict[str, float], alone: list[dict[str, Any]]) -> str:
+    """Return the report as Markdown."""
+    lines = result["lines"]
+    verdicts = Counter(line["verdict"]["kind"] for line in lines)
+    decided = verdicts["released"] + verdicts["refused"]
+    unshared = result["cost"]["unshared"]["cpu_s"]
+    forecast = result["forecast"]
+    day = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    text = [
+        f"# An order of {len(lines)} tasks, unattended ({day})",
+        "",
+        f"{platform.machine()}, {os.cpu_count()} cores shared with other work, Python {platform.python_version()}; "
+        "`python -m benchmarks.order200.run`.",
+        "",
+        f"- verdicts: {', '.join(f'{count} {kind}' for kind, count in verdicts.most_common())}",
+        f"- released or refused with a cause: {decided} of {len(lines)} ({decided / len(lines):.1%})",
+        f"- {wall_s:.0f} s elapsed, {bill['whole']:.0f} CPU-seconds, {bill['whole'] / len(lines):.2f} a task",
+        f"- forecast {forecast['cpu_s']:.0f} CPU-seconds ({forecast['low']:.0f} to {forecast['high']:.0f}), "
+        f"off by {forecast['error']:+.0%}",
+        f"- neither fitting nor scoring: {bill['overhead']:.1f} CPU-s, {bill['overhead'] / bill['whole']:.1%} of the bill "
+        f"(of it the scheduler and the start of workers: {bill.get('step engine', 0.0):.1f})",
+        f"- the same steps without sharing between tasks: {unshared:.0f} CPU-seconds by the ledger "
+        f"({unshared / bill['whole'] - 1:+.0%})",
+    ]
+    if alone:
+        ratio = sum(row["alone"] for row in alone) / sum(row["shared"] for row in alone)
+        text.append(
+            f"- {len(alone)} random tasks made again, each alone in a fresh installation: {ratio:.2f} times the CPU "
+            f"({sum(row['alone'] for row in alone) / len(alone):.2f} against "
+            f"{sum(row['shared'] for row in alone) / len(alone):.2f} CPU-seconds a task)"
+        )
+    text += ["", "## Cost of task n", "", "| tasks | mean CPU-s | median CPU-s |", "|---|---|---|"]
+    text += [f"| {name} | {mean:.2f} | {median:.2f} |" for name, mean, median in curve(result)]
+    text += ["", "## Where the CPU went", "", "| what | CPU-s | share |", "|---|---|---|"]
+    text += [f"| {name} | {value:.1f} | {value / bill['whole']:.1%} |" for name, value in bill.items()]
+    text += ["", "## Lines that were not released", "", "| task | verdict | cause |", "|---|---|---|"]
+    for line in lines:
+        if line["verdict"]["kind"] != "released":
+            cause = line["verdict"]["cause"].replace("\n", " ").replace("|", "/")[:240]
+            text.append(f"| {line['task']} | {line['verdict']['kind']} | {cause} |")
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--alone", type=int, default=20)
+    parser.add_argument("--no-memory", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="order200-") as folder:
+        path = Path(folder) / "order200.yaml"
+        path.write_text(yaml.safe_dump(order_document(str(DATA), "60s")), encoding="utf-8")
+        home = Path(folder) / "home"
+        result, wall_s = produce([str(path), *(["--no-memory"] if options.no_memory else [])], home)
+        bill = overhead(home, result)
+        alone = made_alone(result, options.alone)
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = f"{datetime.now(UTC):%Y-%m-%d}" + ("-no-memory" if options.no_memory else "")
+    (options.out / f"{stem}.md").write_text(report(result, wall_s, bill, alone), encoding="utf-8")
+    kept = {"bill": bill, "alone": alone, "curve": result["curve"], "forecast": result["forecast"]}
+    (options.out / f"{stem}.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

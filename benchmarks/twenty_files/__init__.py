@@ -1,0 +1,1 @@
+"""``mw produce FILE --target COLUMN`` without any other flag, on files as they are found."""

@@ -32,7 +32,8 @@ def read_parquet(path: Path, name: str, options: ReadOptions, sink: RawSink) -> 
     meta = file.metadata
     unpacked = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
     _check_size(meta.num_rows, unpacked, name, options)
-    names = list(options.columns) if options.columns else None
+    wanted = set(options.columns) if options.columns is not None else None
+    names = None if wanted is None else [name for name in file.schema_arrow.names if name in wanted]
     try:
         _write(file.schema_arrow, file.iter_batches(BATCH_ROWS, columns=names), options, sink)
     except (pa.ArrowException, OSError) as error:

@@ -18,6 +18,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_CONTROLS = bytes({*range(9), *range(14, 31)} - {1})
 _SURROGATES = re.compile("[\udc80-\udcff]+")
 
 
@@ -40,7 +41,7 @@ def find_encoding(head: bytes, name: str) -> str:
             return "utf-16-le"
         if even > 0.3 * half and odd < 0.05 * half:
             return "utf-16-be"
-        if head.count(0) > max(8, len(head) // 1000):
+        if len(head.translate(None, _CONTROLS)) < 0.98 * len(head):
             raise DataError(
                 f"'{name}' is not a text file.", code="MW1124", where=name, hint="--format says what it is"
             )

@@ -70,9 +70,10 @@ def type_raw(
     result = TypedTable(table=raw)
     unique = unique_names(names, result.warnings)
     wanted = _wanted(unique, options)
+    places = {name: place for place, name in enumerate(unique)}
     columns = []
     for name in wanted:
-        columns.append(_type_column(name, raw.column(unique.index(name)), options, decimal, result))
+        columns.append(_type_column(name, raw.column(places[name]), options, decimal, result))
     result.table = pa.table(columns, names=wanted)
     return result
 

@@ -393,10 +393,11 @@ class Scheduler:
                 self._admit_or_wait(waiting)
 
     def _drop(self, node: Node) -> None:
-        if node.status == "running":
-            (attempt,) = [attempt for attempt, running in self._running.items() if running is node]
+        # A node that ended and could not be recorded runs no more, though nobody was told.
+        attempts = [attempt for attempt, running in self._running.items() if running is node]
+        for attempt in attempts:
             self._executor.cancel(attempt)
-        else:
+        if not attempts:
             node.status = "dropped"
 
     def _stop_running(self) -> None:

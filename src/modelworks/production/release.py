@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelworks.core.errors import Conflict, NotFound
-from modelworks.packaging.builder import publish
+from modelworks.packaging.publishing import publish
 from modelworks.storage.catalog import Catalog
 from modelworks.storage.registry import PackageRow
 from modelworks.storage.store import Store

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from modelworks.core.errors import Conflict, UsageError, close_matches
 from modelworks.packaging.archive import write_archive
-from modelworks.packaging.builder import publish
 from modelworks.packaging.exporters.docker import docker_files
 from modelworks.packaging.exporters.mlflow import mlflow_files
 from modelworks.packaging.exporters.predict import predict_files
 from modelworks.packaging.exporters.triton import triton_files
 from modelworks.packaging.package import Package
+from modelworks.packaging.publishing import publish
 
 EXPORTERS: dict[str, Callable[[Package], Mapping[str, bytes]]] = {
     "triton": triton_files,

@@ -27,6 +27,8 @@ def read_parquet(path: Path, name: str, options: ReadOptions, sink: RawSink) -> 
 
     try:
         file = parquet.ParquetFile(path)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise _damaged(name, "Parquet", error) from None
     meta = file.metadata
@@ -36,6 +38,8 @@ def read_parquet(path: Path, name: str, options: ReadOptions, sink: RawSink) -> 
     names = None if wanted is None else [name for name in file.schema_arrow.names if name in wanted]
     try:
         _write(file.schema_arrow, file.iter_batches(BATCH_ROWS, columns=names), options, sink)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise _damaged(name, "Parquet", error) from None
     return {"row_groups": meta.num_row_groups}
@@ -53,6 +57,8 @@ def read_arrow(path: Path, name: str, options: ReadOptions, sink: RawSink) -> di
                 source.seek(0)
                 stream = pa.ipc.open_stream(source)
                 _write(stream.schema, stream, options, sink)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise _damaged(name, "Arrow", error) from None
     return {}

@@ -59,7 +59,7 @@ class Dialect:
     reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "names": list(self.names)}
 
 
 def sniff(head: str, options: ReadOptions, *, whole: bool) -> Dialect:

@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -16,7 +17,6 @@ from modelworks.data.options import ReadOptions
 _BLOCK = 1 << 20
 _TIMEOUT_S = 60
 _REDIRECTS = 5
-_LOCAL_SCHEMES = frozenset({"file", "local"})
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 _OBJECT_STORES = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory", "hdfs", "webhdfs"}
@@ -101,15 +101,27 @@ def _copy(source: Any, place: Path, options: ReadOptions, url: str) -> None:
 
 def _fetch_web(url: str, options: ReadOptions, place: Path) -> None:
     for _ in range(_REDIRECTS):
-        connection, path = _connect(url)
         try:
-            connection.request(
-                "GET", path, headers={"User-Agent": "modelworks", "Accept-Encoding": "identity"}
-            )
-            answer = connection.getresponse()
+            following = _fetch_once(url, options, place)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise DataError(
+                f"The address cannot be read: {_line(error)}", code="MW1141", where=hide_secrets(url)
+            ) from error
+        if following is None:
+            return
+        url = following
+    raise DataError("Too many redirections.", code="MW1141", where=hide_secrets(url))
+
+
+def _fetch_once(url: str, options: ReadOptions, place: Path) -> str | None:
+    """Download a page to ``place``, or return the address it moved to."""
+    connection, path = _connect(url)
+    headers = {"User-Agent": "modelworks", "Accept-Encoding": "identity"}
+    with closing(connection):
+        connection.request("GET", path, headers=headers)
+        with closing(connection.getresponse()) as answer:
             if answer.status in {301, 302, 303, 307, 308}:
-                url = urljoin(url, answer.headers.get("Location", ""))
-                continue
+                return urljoin(url, answer.headers.get("Location", ""))
             if answer.status != 200:
                 raise DataError(
                     f"The server answered {answer.status} {answer.reason}.",
@@ -118,18 +130,9 @@ def _fetch_web(url: str, options: ReadOptions, place: Path) -> None:
                 )
             _copy(answer, place, options, url)
             expected = answer.headers.get("Content-Length")
-            if expected is not None and int(expected) != place.stat().st_size:
-                raise DataError(
-                    "The download was cut off.", code="MW1141", where=hide_secrets(url), hint="try again"
-                )
-            return
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise DataError(
-                f"The address cannot be read: {_line(error)}", code="MW1141", where=hide_secrets(url)
-            ) from error
-        finally:
-            connection.close()
-    raise DataError("Too many redirections.", code="MW1141", where=hide_secrets(url))
+    if expected is not None and int(expected) != place.stat().st_size:
+        raise DataError("The download was cut off.", code="MW1141", where=hide_secrets(url), hint="try again")
+    return None
 
 
 def _connect(url: str) -> tuple[http.client.HTTPConnection, str]:
@@ -142,8 +145,12 @@ def _connect(url: str) -> tuple[http.client.HTTPConnection, str]:
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname, port, timeout=_TIMEOUT_S)
     stream = socket.create_connection((address, port), timeout=_TIMEOUT_S)
-    if parts.scheme == "https":
-        stream = ssl.create_default_context().wrap_socket(stream, server_hostname=parts.hostname)
+    try:
+        if parts.scheme == "https":
+            stream = ssl.create_default_context().wrap_socket(stream, server_hostname=parts.hostname)
+    except OSError:
+        stream.close()
+        raise
     connection.sock = stream
     return connection, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,14 +84,15 @@ class Runs:
         """
         if not 0 < len(run) <= 200:
             raise UsageError("A run's name has 1 to 200 characters.", code="MW1384")
-        mine = Owner.current()
+        # A commit whose reply was lost is tried again and must know its own claim.
+        claim = f"{Owner.current()}.{uuid.uuid4().hex}"
 
         def work(connection: Connection) -> Lease:
             row = connection.execute(select(RUNS).where(RUNS.c.id == run).with_for_update()).first()
             now = {
                 "status": "running",
                 "reason": "",
-                "owner": str(mine),
+                "owner": claim,
                 "beat_monotonic": self._clock.monotonic(),
                 "lease_s": lease_s,
                 "updated": self._clock.wall(),
@@ -106,9 +108,13 @@ class Runs:
                 }
                 connection.execute(RUNS.insert().values(**first, **now))
                 return Lease(run=run, token=1, lease_s=lease_s)
+            if row.owner == claim:
+                return Lease(run=run, token=row.token, lease_s=lease_s)
             if row.status == "running" and self._held(row):
+                holder = _owner(row)
                 raise Conflict(
-                    f"The run '{run}' is being worked on by another process ({row.owner.rpartition('-')[0]}).",
+                    f"The run '{run}' is being worked on by another process"
+                    f" ({'number ' + str(holder.pid) if holder else row.owner}).",
                     code="MW4301",
                     hint=f"wait for it, or end that process; it is free {row.lease_s:g} s after its last sign of life",
                 )
@@ -216,7 +222,7 @@ class Runs:
             ]
 
     def _held(self, row: Row[Any]) -> bool:
-        owner = Owner.parse(row.owner)
+        owner = _owner(row)
         alive = owner.alive() if owner else False
         if alive is False:
             return False
@@ -248,6 +254,10 @@ def check_lease(connection: Connection, lease: Lease) -> None:
             code="MW4302",
             hint="nothing to do: the other process goes on from what is finished",
         )
+
+
+def _owner(row: Row[Any]) -> Owner | None:
+    return Owner.parse(row.owner.split(".")[0])
 
 
 def _run(row: Row[Any]) -> Run:

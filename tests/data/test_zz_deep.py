@@ -181,6 +181,13 @@ def test_quotes_inside_plain_text_are_text(read) -> None:
     assert table.column("c1").to_pylist()[10] == '"HELLO. he asked'
 
 
+@pytest.mark.parametrize("quote", [r"\"", '""'])
+def test_both_ways_to_write_a_quote_inside_quotes(read, quote: str) -> None:
+    text = "n,said\n" + "".join(f'{index},"he said {quote}no, {index % 3}{quote}"\n' for index in range(30))
+    table, _, _ = read(text)
+    assert table.column("said").to_pylist()[4] == 'he said "no, 1"'
+
+
 def test_wrong_field_counts_are_quarantined_with_their_text(read, tmp_path: Path) -> None:
     lines = ["a,b,c"] + [f"{index},x{index % 3},{index / 2}" for index in range(50)]
     lines[7] = "1,2"

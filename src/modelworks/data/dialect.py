@@ -7,8 +7,10 @@ van den Burg, Nazabal and Sutton, "Wrangling messy CSV files by detecting row an
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -70,7 +72,7 @@ def sniff(head: str, options: ReadOptions, *, whole: bool) -> Dialect:
         options: What the user has set.
         whole: Whether ``head`` is all of the text.
     """
-    lines = head.splitlines()
+    lines = head.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if not whole and len(lines) > 1:
         lines.pop()
     lines = lines[: 4 * _HEAD_LINES]
@@ -78,12 +80,8 @@ def sniff(head: str, options: ReadOptions, *, whole: bool) -> Dialect:
     comment = options.comment if options.comment is not None else _find_comment(lines)
     body = [line for line in lines if line.strip() and not (comment and line.startswith(comment))]
     body = body[: 2 * _HEAD_LINES]
-    escape = (
-        "\\"
-        if quote and f"\\{quote}" in head and quote * 2 not in head.replace(f"{quote}{quote},", "")
-        else ""
-    )
-    delimiter = options.delimiter or _find_delimiter(body, quote, escape)
+    delimiter = options.delimiter or _find_delimiter(body, quote)
+    escape = _find_escape(body, delimiter, quote)
     rows = read_rows(body, delimiter, quote, escape)
     width = _usual_width(rows)
     preamble = 0
@@ -116,6 +114,34 @@ def _with_header(
         names = [*names, ""] if trailing else ["row_name", *names]
     short = len(table[0]) == dialect.width - 1
     return replace(dialect, header=True, short_header=short, names=tuple(names), reason=reason)
+
+
+def strict_reader(text: str, delimiter: str, quote: str, escape: str) -> Iterator[list[str]]:
+    """Parse text with Python's parser, which here raises ``csv.Error`` where quotes are out of place."""
+    csv.field_size_limit(2**31 - 1)
+    return csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=mark_of(delimiter),
+        quotechar=quote,
+        escapechar=escape or None,
+        doublequote=not escape,
+        strict=True,
+    )
+
+
+def _find_escape(body: list[str], delimiter: str, quote: str) -> str:
+    """Return a backslash if the text is well quoted with it and not without it."""
+    text = "\n".join(body)
+    if not quote or f"\\{quote}" not in text:
+        return ""
+    for escape in ("", "\\"):
+        try:
+            widths = {len(row) for row in strict_reader(text, delimiter, quote, escape)}
+        except csv.Error:
+            continue
+        if len(widths) == 1:
+            return escape
+    return ""
 
 
 def mark_of(delimiter: str) -> str:
@@ -174,7 +200,7 @@ def _usual_width(rows: list[list[str]]) -> int:
     return max(widths, key=lambda width: (widths[width], width)) if widths else 1
 
 
-def _find_delimiter(body: list[str], quote: str, escape: str) -> str:
+def _find_delimiter(body: list[str], quote: str) -> str:
     lines = body[-_HEAD_LINES:]
     text = "\n".join(lines)
     best, best_score = SINGLE, 0.0
@@ -182,7 +208,7 @@ def _find_delimiter(body: list[str], quote: str, escape: str) -> str:
         mark = " " if candidate == WHITESPACE else candidate
         if text.count(mark) < 0.5 * len(lines) and not (candidate == WHITESPACE and "\t" in text):
             continue
-        rows = read_rows(lines, candidate, quote, escape)
+        rows = read_rows(lines, candidate, quote)
         score = _evenness(rows) * _cleanness(rows, candidate)
         if candidate in {WHITESPACE, ":"}:
             score *= 0.8

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import deque
 from collections.abc import Iterator
 
 import pyarrow as pa
 
-from modelworks.data.dialect import Dialect, mark_of
+from modelworks.data.dialect import Dialect, mark_of, strict_reader
 from modelworks.data.options import ReadOptions
 
 JOINED_LINES = 200
@@ -18,22 +17,14 @@ JOINED_LINES = 200
 def well_quoted(block: bytes, dialect: Dialect) -> bool:
     """Say whether every quote of a block opens and closes a field, as RFC 4180 has it."""
     try:
-        deque(_strict_reader(block.decode("utf-8"), dialect), maxlen=0)
+        deque(_strict(block.decode("utf-8"), dialect), maxlen=0)
     except csv.Error:
         return False
     return True
 
 
-def _strict_reader(text: str, dialect: Dialect) -> Iterator[list[str]]:
-    csv.field_size_limit(2**31 - 1)
-    return csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=mark_of(dialect.delimiter),
-        quotechar=dialect.quote,
-        escapechar=dialect.escape or None,
-        doublequote=not dialect.escape,
-        strict=True,
-    )
+def _strict(text: str, dialect: Dialect) -> Iterator[list[str]]:
+    return strict_reader(text, dialect.delimiter, dialect.quote, dialect.escape)
 
 
 def _holds_rows(text: str, dialect: Dialect) -> bool:
@@ -45,7 +36,7 @@ def _holds_rows(text: str, dialect: Dialect) -> bool:
 def _fields(record: str, dialect: Dialect) -> list[str] | None:
     """Return the fields of a record if its quotes close and their number is right."""
     try:
-        rows = list(_strict_reader(record, dialect))
+        rows = list(_strict(record, dialect))
     except csv.Error:
         return None
     if len(rows) != 1 or len(rows[0]) != dialect.width:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelworks.compute.child import Child, Ended
+from modelworks.compute.device import usable_cores
 from modelworks.compute.energy import EnergyMeter, Reading
 from modelworks.compute.inline import out_of_memory
 from modelworks.core.errors import (
@@ -54,7 +55,7 @@ class ProcessExecutor:
     def __init__(
         self, slots: int | None = None, *, preload: Sequence[str] = (), energy: EnergyMeter | None = None
     ) -> None:
-        self._slots = slots or len(os.sched_getaffinity(0))
+        self._slots = slots or usable_cores()
         self._preload = tuple(preload)
         self._energy = energy or EnergyMeter()
         self._lock = threading.Condition()

@@ -65,9 +65,7 @@ def _revision(database: Database) -> str | None:
 
 
 def _create(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        # Two first users at once: the second waits here and then finds the tables.
-        connection.execute(text("SELECT pg_advisory_xact_lock(4031977)"))
+    _wait_for_others(connection)
     METADATA.create_all(connection)
     if connection.execute(VERSION.select()).first() is None:
         connection.execute(VERSION.insert().values(version_num=REVISION))
@@ -77,10 +75,17 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
+    _wait_for_others(connection)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Let one process at a time change the schema; SQLite's writer is alone already."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(4031977)"))
 
 
 def _back_up(database: Database, revision: str) -> Path | None:

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelworks.data.guards import guard
     from modelworks.data.ingestion import ingest
+    from modelworks.data.joining import Joined, join_test_table
     from modelworks.data.options import ReadOptions, TableLimits
+    from modelworks.data.overrides import with_kinds
     from modelworks.data.parts import Split, split
     from modelworks.data.profiling import profile
+    from modelworks.data.rowkeys import sealed_digest
     from modelworks.data.store import open_table
     from modelworks.data.target import Target, infer_task_kind, read_target
     from modelworks.data.training_rows import TrainingTable, feature_names, training_table
     from modelworks.data.typed import input_tensors, tensor_of, typed_columns
 
 _HOMES = {
+    "Joined": "joining",
     "ReadOptions": "options",
     "Split": "parts",
     "TableLimits": "options",
@@ -30,16 +34,20 @@ _HOMES = {
     "infer_task_kind": "target",
     "ingest": "ingestion",
     "input_tensors": "typed",
+    "join_test_table": "joining",
     "open_table": "store",
     "profile": "profiling",
     "read_target": "target",
+    "sealed_digest": "rowkeys",
     "split": "parts",
     "tensor_of": "typed",
     "training_table": "training_rows",
     "typed_columns": "typed",
+    "with_kinds": "overrides",
 }
 
 __all__ = [
+    "Joined",
     "ReadOptions",
     "Split",
     "TableLimits",
@@ -50,13 +58,16 @@ __all__ = [
     "infer_task_kind",
     "ingest",
     "input_tensors",
+    "join_test_table",
     "open_table",
     "profile",
     "read_target",
+    "sealed_digest",
     "split",
     "tensor_of",
     "training_table",
     "typed_columns",
+    "with_kinds",
 ]
 
 

@@ -26,3 +26,8 @@ def order_file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def tables() -> Path:
+    return TABLES

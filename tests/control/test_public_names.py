@@ -1,0 +1,42 @@
+"""The public names of the package are a promise."""
+
+from __future__ import annotations
+
+import inspect
+
+import modelworks as mw
+
+NAMES = {
+    "Check", "ColumnKind", "DataError", "InputError", "LimitError", "Measure", "Model", "ModelworksError", "Order",
+    "Result", "Service", "Settings", "TaskError", "TaskKind", "TrustError", "Verdict", "VerdictKind", "__version__",
+    "load", "order", "produce",
+}  # fmt: skip
+
+
+def test_the_public_names_are_as_promised() -> None:
+    assert set(mw.__all__) == NAMES
+    for name in NAMES:
+        assert getattr(mw, name) is not None
+
+
+def test_the_public_functions_take_what_was_promised() -> None:
+    assert list(inspect.signature(mw.produce).parameters) == [
+        "data", "target", "name", "home", "slots", "memory", "settings",
+    ]  # fmt: skip
+    assert list(inspect.signature(mw.order).parameters) == ["what", "home", "slots", "memory"]
+    assert list(inspect.signature(mw.load).parameters) == ["package", "home"]
+
+
+def test_members_of_results_are_as_promised() -> None:
+    def members(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_") or name == "_repr_html_"}
+
+    assert members(mw.Result) == {
+        "verdict", "measures", "cost", "package", "model", "predict", "report", "_repr_html_",
+    }  # fmt: skip
+    assert members(mw.Order) == {"cost", "report", "_repr_html_"}
+    assert members(mw.Model) == {"name", "package", "columns", "predict", "explain", "verify", "_repr_html_"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(mw, "nothing")

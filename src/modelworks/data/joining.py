@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelworks.core.errors import DataError, close_matches
-from modelworks.core.schema import Column, Schema
+from modelworks.core.schema import Column, ColumnKind, Schema
 from modelworks.core.signature import MISSING_DATETIME
 from modelworks.data.typed import as_doubles, as_microseconds, as_strings
 
@@ -119,7 +119,7 @@ def _texts(
     first: pa.ChunkedArray, second: pa.ChunkedArray, column: Column, notes: list[str]
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     texts = as_strings(second)
-    if pa.types.is_dictionary(first.type):
+    if column.kind not in {ColumnKind.TEXT, ColumnKind.IDENTIFIER}:
         known: set[Any] = set(first.unique().to_pylist()) - {None}
         spelt = _spellings(known, set(texts.tolist()) - {""})
         if spelt:

@@ -178,12 +178,10 @@ def _range(what: str, values: npt.NDArray[Any]) -> str:
 
 def _text_column(name: str, cells: pa.ChunkedArray, missing: int) -> Column:
     present = len(cells) - missing
-    if pa.types.is_dictionary(cells.type):
-        levels = codes_and_levels(cells)[1]
-        distinct = len(levels)
-    else:
-        levels = []
-        distinct = pc.count_distinct(cells.drop_null()).as_py()
+    coded = pa.types.is_dictionary(cells.type)
+    distinct = 0 if coded else pc.count_distinct(cells.drop_null()).as_py()
+    levels = codes_and_levels(cells)[1] if coded or distinct <= MAX_LEVELS else []
+    distinct = len(levels) or distinct
     if distinct == 1:
         return _one_value(name, missing, present, levels[0] if levels else cells.drop_null()[0].as_py())
     common: dict[str, Any] = {"name": name, "missing": missing, "distinct": distinct}

@@ -120,7 +120,7 @@ def _moments(texts: pa.Array) -> pa.Array:
 
     plain = texts.cast(pa.string())
     cells = plain.drop_null().unique().to_pylist()[:1000]
-    pattern = find_pattern(cells, None, 0.05 * len(cells))
+    pattern = find_pattern(cells, None, 0.5 * len(cells))
     return pa.nulls(len(plain), pa.timestamp("us")) if pattern is None else read_moments(plain, pattern)
 
 

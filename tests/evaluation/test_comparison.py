@@ -47,7 +47,9 @@ def test_a_model_is_not_worse_than_itself(make: object) -> None:
     found = compare(kind, outputs, outputs, truth, classes)
     assert found["difference"] == 0.0
     assert not found["better"] and not found["worse"]
-    if found["method"] != "mcnemar":  # an exact test on no disagreement still says no more than the rows allow
+    if (
+        found["method"] != "mcnemar"
+    ):  # an exact test on no disagreement still says no more than the rows allow
         assert found["not_worse"]
 
 
@@ -121,10 +123,22 @@ def test_later_looks_ask_for_more() -> None:
 
 
 def test_undefined_metrics_are_reported_not_raised() -> None:
-    found = compare(BINARY, {"probabilities": np.full((9, 2), 0.5)}, {"probabilities": np.full((9, 2), 0.5)}, np.zeros(9, int), ["a", "b"])
+    found = compare(
+        BINARY,
+        {"probabilities": np.full((9, 2), 0.5)},
+        {"probabilities": np.full((9, 2), 0.5)},
+        np.zeros(9, int),
+        ["a", "b"],
+    )
     assert "not defined" in found["undefined"]
     assert found["difference"] is None and not found["better"] and not found["not_worse"]
-    quantiles = compare(REGRESSION, {"prediction": np.zeros(9)}, {"prediction": np.zeros(9)}, np.arange(9.0), metric="quantile_loss")
+    quantiles = compare(
+        REGRESSION,
+        {"prediction": np.zeros(9)},
+        {"prediction": np.zeros(9)},
+        np.arange(9.0),
+        metric="quantile_loss",
+    )
     assert quantiles["undefined"] == "one of the models predicts no quantiles"
 
 

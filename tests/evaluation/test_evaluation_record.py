@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from judged_samples import BINARY, MULTICLASS, REGRESSION, binary, multiclass, multilabel, regression
+from judged_samples import BINARY, MULTICLASS, REGRESSION, binary, multiclass, multilabel, read, regression
 
 from modelworks.core.digest import canonical_json
 from modelworks.core.verdict import Measure
 from modelworks.evaluation import evaluate
+from modelworks.evaluation.calibration import calibration
 
 MAKERS = [binary, multiclass, regression, multilabel]
 
@@ -20,7 +21,10 @@ MAKERS = [binary, multiclass, regression, multilabel]
 def test_every_size_gives_plain_json_and_measures_that_read_back(make: object, rows: int) -> None:
     rng = np.random.default_rng(rows)
     sample = make(rng, rows)
-    columns = {"a": rng.normal(size=rows).astype(np.float32), "b": rng.choice(["x", "y", ""], rows).astype(object)}
+    columns = {
+        "a": rng.normal(size=rows).astype(np.float32),
+        "b": rng.choice(["x", "y", ""], rows).astype(object),
+    }
     record = evaluate(*sample, slices={"b": columns["b"]}, columns=columns)
     assert json.loads(canonical_json(record)) == json.loads(json.dumps(record))
     for item in record["measures"]:
@@ -143,7 +147,9 @@ def test_calibration_of_an_honest_and_an_overconfident_model() -> None:
     honest = evaluate(kind, outputs, truth, classes)["calibration"]
     odds = np.log(outputs["probabilities"][:, 1]) - np.log(outputs["probabilities"][:, 0])
     sharper = 1 / (1 + np.exp(-2.5 * odds))
-    loud = evaluate(kind, {"probabilities": np.stack([1 - sharper, sharper], axis=1)}, truth, classes)["calibration"]
+    loud = evaluate(kind, {"probabilities": np.stack([1 - sharper, sharper], axis=1)}, truth, classes)[
+        "calibration"
+    ]
     assert not honest["miscalibrated"] and loud["miscalibrated"]
     assert loud["ece"] > 3 * honest["ece"]
     assert honest["ece_debiased"] < honest["ece"]
@@ -151,12 +157,14 @@ def test_calibration_of_an_honest_and_an_overconfident_model() -> None:
     assert np.mean(held) > 0.8
     assert sum(item["n"] for item in honest["bins"]) == 4000
     parts = honest["brier"]
-    assert parts["score"] == pytest.approx(parts["reliability"] - parts["resolution"] + parts["uncertainty"], abs=2e-3)
+    assert parts["score"] == pytest.approx(
+        parts["reliability"] - parts["resolution"] + parts["uncertainty"], abs=2e-3
+    )
 
 
 def test_a_calibrated_model_is_called_miscalibrated_one_time_in_twenty() -> None:
     rng = np.random.default_rng(11)
-    alarms = sum(evaluate(*binary(rng, 300))["calibration"]["miscalibrated"] for _ in range(200))
+    alarms = sum(calibration(read(binary(rng, 300)))["miscalibrated"] for _ in range(200))
     assert 1 <= alarms <= 24
 
 
@@ -165,7 +173,10 @@ def test_weights_move_the_measures_as_repeated_rows_do() -> None:
     counts = np.random.default_rng(1).integers(1, 4, 150)
     weighted = evaluate(kind, outputs, truth, classes, weight=counts)
     repeated = evaluate(
-        kind, {"probabilities": outputs["probabilities"].repeat(counts, axis=0)}, truth.repeat(counts), classes
+        kind,
+        {"probabilities": outputs["probabilities"].repeat(counts, axis=0)},
+        truth.repeat(counts),
+        classes,
     )
     for one, two in zip(weighted["measures"], repeated["measures"], strict=True):
         if one["name"] != "ece":
@@ -174,5 +185,8 @@ def test_weights_move_the_measures_as_repeated_rows_do() -> None:
 
 
 def test_kinds_of_this_room_only() -> None:
-    assert evaluate(BINARY, {"probabilities": np.full((4, 2), 0.5)}, np.array([0, 1, 0, 1]), ["a", "b"])["rows"] == 4
+    assert (
+        evaluate(BINARY, {"probabilities": np.full((4, 2), 0.5)}, np.array([0, 1, 0, 1]), ["a", "b"])["rows"]
+        == 4
+    )
     assert evaluate(REGRESSION, {"prediction": np.zeros(3)}, np.arange(3.0))["calibration"] is None

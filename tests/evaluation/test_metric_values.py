@@ -21,6 +21,7 @@ from sklearn import metrics as sk
 
 from modelworks.evaluation.metrics import METRICS
 from modelworks.evaluation.predictions import Predictions, read_outputs
+from modelworks.evaluation.ranking import AveragePrecision, random_order
 
 
 def value(name: str, predictions: Predictions) -> float:
@@ -243,3 +244,13 @@ def test_every_metric_knows_its_range(kind: object) -> None:
         assert metric.low <= found <= metric.high
         if np.isfinite(blind) and metric.name != "ece":
             assert (found > blind) == metric.higher_is_better, metric.name
+
+
+@pytest.mark.parametrize(("rows", "positives"), [(12, 3), (80, 32)])
+def test_what_a_random_order_reaches(rows: int, positives: int) -> None:
+    rng = np.random.default_rng(0)
+    hit = np.arange(rows) < positives
+    drawn = [AveragePrecision(rng.random(rows), hit).value() for _ in range(6000)]
+    found = random_order(AveragePrecision(rng.random(rows), hit))
+    assert found == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 6000**0.5)
+    assert found > positives / rows

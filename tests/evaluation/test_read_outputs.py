@@ -21,7 +21,11 @@ HALF = np.full((4, 2), 0.5)
         ({"probabilities": np.full((4, 3), 1 / 3)}, "MW5401", r"shape \[4, 3\]"),
         ({"probabilities": np.where(np.eye(4, 2) > 0, np.nan, 0.5)}, "MW5402", "2 of 4 judged rows"),
         ({"probabilities": np.full((4, 2), 1.5)}, "MW5403", "range 0 to 1"),
-        ({"probabilities": HALF, "label": np.array(["no", "yes", "maybe", "no"], dtype=object)}, "MW5404", "maybe"),
+        (
+            {"probabilities": HALF, "label": np.array(["no", "yes", "maybe", "no"], dtype=object)},
+            "MW5404",
+            "maybe",
+        ),
     ],
 )
 def test_bad_outputs(outputs: dict[str, np.ndarray], code: str, says: str) -> None:
@@ -60,7 +64,9 @@ def test_float32_rounding_is_forgiven() -> None:
 def test_labels_are_read_as_texts_or_codes() -> None:
     p = np.eye(3)[[0, 1, 2, 1]]
     for label in (np.array(["c", "a", "b", "b"], dtype=object), np.array([2, 0, 1, 1])):
-        found = read_outputs(MULTICLASS, {"probabilities": p, "label": label}, np.array([0, 1, 2, 1]), list("abc"))
+        found = read_outputs(
+            MULTICLASS, {"probabilities": p, "label": label}, np.array([0, 1, 2, 1]), list("abc")
+        )
         assert found.label.tolist() == [2, 0, 1, 1]
 
 

@@ -60,7 +60,14 @@ def test_importance_equals_its_expectation_for_a_linear_model() -> None:
     """Shuffling x in y = x raises the mean squared error by twice the variance of x."""
     rng = np.random.default_rng(1)
     columns = {"x": rng.normal(size=2000).astype(np.float32), "z": rng.normal(size=2000).astype(np.float32)}
-    found = importance(lambda c: {"prediction": c["x"]}, columns, columns["x"].astype(float), REGRESSION, "rmse", most_rows=2000)
+    found = importance(
+        lambda c: {"prediction": c["x"]},
+        columns,
+        columns["x"].astype(float),
+        REGRESSION,
+        "rmse",
+        most_rows=2000,
+    )
     assert found[0]["column"] == "x"
     assert found[0]["low"] < math.sqrt(2) < found[0]["high"]
 
@@ -71,7 +78,9 @@ def test_the_error_of_an_importance_is_its_spread_over_seeds() -> None:
     truth = Graph()(columns)["prediction"] + rng.normal(size=4000)
     values, errors = [], []
     for seed in range(30):
-        found = importance(Graph(), {k: columns[k] for k in ("a", "b", "c", "idle", "city")}, truth, REGRESSION, "mae", seed)
+        found = importance(
+            Graph(), {k: columns[k] for k in ("a", "b", "c", "idle", "city")}, truth, REGRESSION, "mae", seed
+        )
         item = next(item for item in found if item["column"] == "b")
         values.append(item["value"])
         errors.append(item["error"])
@@ -109,7 +118,9 @@ def exact_shapley(graph: Graph, row: Columns, background: Columns) -> dict[str, 
     rows = len(background["a"])
 
     def worth(chosen: tuple[str, ...]) -> float:
-        mixed = {n: np.full(rows, row[n][0], dtype=row[n].dtype) if n in chosen else background[n] for n in names}
+        mixed = {
+            n: np.full(rows, row[n][0], dtype=row[n].dtype) if n in chosen else background[n] for n in names
+        }
         return float(graph(mixed)["prediction"].mean())
 
     found = dict.fromkeys(names, 0.0)

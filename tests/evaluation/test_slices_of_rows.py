@@ -34,7 +34,9 @@ def test_few_numbers_are_values() -> None:
 
 
 def test_moments_are_shown_as_dates() -> None:
-    days = np.arange("2024-01-01", "2024-04-10", dtype="datetime64[D]").astype("datetime64[us]").astype(np.int64)
+    days = (
+        np.arange("2024-01-01", "2024-04-10", dtype="datetime64[D]").astype("datetime64[us]").astype(np.int64)
+    )
     group, names = value_groups(np.append(days, MISSING_DATETIME))
     assert names[0] == "below 2024-01-25" and names[-1] == "(missing)"
     assert group[-1] == len(names) - 1
@@ -63,7 +65,9 @@ def test_a_small_slice_is_unknown_not_passed() -> None:
     rng = np.random.default_rng(1)
     sample = regression(rng, 500)
     place = np.array(["big"] * 430 + ["small"] * 70, dtype=object)
-    small = next(item for item in evaluate(*sample, slices={"place": place})["slices"] if item["group"] == "small")
+    small = next(
+        item for item in evaluate(*sample, slices={"place": place})["slices"] if item["group"] == "small"
+    )
     assert small["status"] == "unknown" and small["reason"] == "70 rows; 100 are needed"
     assert small["value"] is not None
 

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from modelworks.core.task import TaskKind
 from modelworks.evaluation import normal
-from modelworks.evaluation.closed_forms import AucEstimate
 from modelworks.evaluation.intervals import Estimate, estimate, p_value
 from modelworks.evaluation.metrics import Metric, default_metric, find_metric
 from modelworks.evaluation.multiplicity import tail_of_look
 from modelworks.evaluation.predictions import Predictions, read_outputs
-from modelworks.evaluation.ranking import RocAuc
+from modelworks.evaluation.ranking import random_order
 from modelworks.evaluation.slices import SLICE_ROWS, value_groups
 from modelworks.evaluation.statistic import Difference, ShareStatistic, Statistic
 
@@ -80,23 +79,24 @@ class PairedShares:
 
 @dataclass(frozen=True)
 class AgainstGuessing:
-    """ROC area above a model that ranks nothing: the area's own limits, less one half."""
+    """A ranking against a model that ranks nothing: its own limits, less what a random order reaches on average."""
 
-    area: AucEstimate
+    ranking: Estimate
+    guessing: float
 
     @property
     def value(self) -> float:
-        return self.area.value - 0.5
+        return self.ranking.value - self.guessing
 
     @property
     def method(self) -> str:
-        return self.area.method
+        return self.ranking.method
 
     def low(self, tail: float) -> float:
-        return self.area.low(tail) - 0.5
+        return self.ranking.low(tail) - self.guessing
 
     def high(self, tail: float) -> float:
-        return self.area.high(tail) - 0.5
+        return self.ranking.high(tail) - self.guessing
 
 
 def compare(
@@ -208,8 +208,10 @@ def _estimate(
     if not metric.higher_is_better:
         pair = pair[1], pair[0]
     one, two = pair
-    if constant and isinstance(one, RocAuc):
-        return AgainstGuessing(AucEstimate(one))
+    guessing = random_order(one) if constant else None
+    if guessing is not None:
+        ranking = estimate([(one, metric)], rng or np.random.default_rng(0), resample=rng is not None)[0]
+        return AgainstGuessing(ranking, guessing)
     if isinstance(one, ShareStatistic) and isinstance(two, ShareStatistic) and _same_trials(one, two):
         return PairedShares(
             gained=int((one.hits & ~two.hits).sum()),

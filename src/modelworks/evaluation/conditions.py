@@ -20,7 +20,7 @@ FEWEST_ASKED = 10
 
 POWER_REACH = 1 + 0.84 / 1.96
 
-MOST_GROWTH = 20
+MOST_GROWTH = 10
 """An effect that would need the test set to grow more than so many times counts as no effect."""
 
 
@@ -165,7 +165,7 @@ def _beats_guessing(name: str, comparison: Mapping[str, Any]) -> Finding:
 def _holds_against(name: str, comparison: Mapping[str, Any]) -> Finding:
     title = f"not worse than the baseline '{name}'"
     figures = _figures(comparison)
-    if comparison["worse"]:
+    if comparison["gate_high"] < -comparison["margin"]:
         return failed(
             title,
             f"The simple model '{name}' is better: {figures}.",
@@ -173,7 +173,7 @@ def _holds_against(name: str, comparison: Mapping[str, Any]) -> Finding:
         )
     if comparison["better"]:
         return passed(title, f"It beats '{name}': {figures}.")
-    return passed(title, f"No difference from '{name}' can be shown: {figures}.")
+    return passed(title, f"No difference from '{name}' that matters can be shown: {figures}.")
 
 
 def bound_checks(evaluation: Mapping[str, Any], gate: Sequence[Bound]) -> list[Finding]:

@@ -147,8 +147,8 @@ def ece(predictions: Predictions) -> CalibrationError:
     terms[np.arange(predictions.rows), bins] = gap
     terms[:, size] = 1.0
     weight = predictions.row_weight
-    mass = np.maximum(np.bincount(bins, weights=weight, minlength=size), 1e-300)
-    middle = np.bincount(bins, weights=weight * gap, minlength=size) / mass
+    mass = np.maximum(_per_bin(bins, weight, size), 1e-300)
+    middle = _per_bin(bins, weight * gap, size) / mass
 
     def combine(sums: Floats) -> Floats:
         return np.asarray(np.abs(sums[:, :size]).sum(axis=1) / sums[:, size])
@@ -158,9 +158,13 @@ def ece(predictions: Predictions) -> CalibrationError:
         combine,
         None,
         predictions.weight,
-        chance=np.bincount(bins, weights=weight**2 * claimed * (1 - claimed), minlength=size),
-        spread=np.bincount(bins, weights=(weight * (gap - middle[bins])) ** 2, minlength=size),
+        chance=_per_bin(bins, weight**2 * claimed * (1 - claimed), size),
+        spread=_per_bin(bins, (weight * (gap - middle[bins])) ** 2, size),
     )
+
+
+def _per_bin(bins: Integers, values: Floats, size: int) -> Floats:
+    return np.asarray(np.bincount(bins, weights=values, minlength=size), dtype=np.float64)
 
 
 def roc_auc(predictions: Predictions) -> RocAuc:

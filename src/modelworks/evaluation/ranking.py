@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from modelworks.evaluation.predictions import Booleans, Floats, Integers
-from modelworks.evaluation.statistic import Multiplicity
+from modelworks.evaluation.statistic import Mean, Multiplicity, Statistic
 
 
 @dataclass(frozen=True)
@@ -196,3 +196,25 @@ class AveragePrecision:
         with np.errstate(all="ignore"):
             precision = np.where(named > 0, true / named, 0.0)
             return np.asarray(np.einsum("bi,bi->b", mass, precision) / mass.sum(axis=1))
+
+
+def random_order(statistic: Statistic) -> float | None:
+    """Return what a ranking metric reaches on average when the rows are put in random order; ``None`` for others.
+
+    For average precision that is above the share of positives, by about ``log(n) / n`` (Bestgen, 2015): on few rows a
+    model that knows nothing would else seem to beat one that says nothing.
+    """
+    if isinstance(statistic, RocAuc):
+        return 0.5
+    if isinstance(statistic, AveragePrecision):
+        known = np.ones(statistic.rows, dtype=bool) if statistic.known is None else statistic.known
+        rows, positives = int(known.sum()), int((statistic.positive & known).sum())
+        if rows < 2 or positives < 1:
+            return None
+        harmonic = float((1 / np.arange(1, rows + 1)).sum())
+        return ((positives - 1) * (rows - harmonic) / (rows - 1) + harmonic) / rows
+    if isinstance(statistic, Mean):
+        levels = [random_order(part) for part in statistic.defined]
+        if levels and all(level is not None for level in levels):
+            return float(np.mean([level for level in levels if level is not None]))
+    return None

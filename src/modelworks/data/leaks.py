@@ -27,6 +27,8 @@ NEAR_COPY_MISMATCH = 0.03
 FILLED_ROWS = 100
 FILLED_PURITY = 0.999
 SUSPECT_SCORE = 0.99
+SUSPECT_AREA = 0.998
+ROUGHLY_APART = 0.95
 LINEAR_COPY = 1e-6
 _LOOKED_AT = 100_000
 _CATEGORICAL = frozenset(
@@ -88,6 +90,8 @@ def _looks(
         yield _filled(column, counts, names, what)
     if target.kind is not TaskKind.MULTILABEL:
         yield _too_good(column, binned, classes[0])
+        if column.kind is ColumnKind.NUMBER and classes[0].bins == 2:
+            yield _separates(column, binned, as_doubles(part.column(column.name)), classes[0])
 
 
 def _copy(column: Column, counts: npt.NDArray[np.float64], exact: bool, what: str) -> Finding | None:
@@ -186,6 +190,32 @@ def _too_good(column: Column, binned: Binned, classes: Binned) -> Finding | None
         "If it is known only afterwards, exclude it."
     )
     detail = {"balanced_accuracy": recall}
+    return Finding(
+        code="leak_suspect", severity="warning", column=column.name, message=message, detail=detail
+    )
+
+
+def _separates(
+    column: Column, binned: Binned, values: npt.NDArray[np.float64], classes: Binned
+) -> Finding | None:
+    """Warn of a number whose order alone parts two classes (area under the ROC curve, by ranks)."""
+    counts = contingency(binned, classes)
+    if counts.max(axis=1).sum() < ROUGHLY_APART * counts.sum():
+        return None
+    known = np.isfinite(values) & (classes.codes >= 0)
+    first, second = np.sort(values[known & (classes.codes == 0)]), values[known & (classes.codes == 1)]
+    if min(len(first), len(second)) < SURE_ROWS:
+        return None
+    below = np.searchsorted(first, second, "left") + np.searchsorted(first, second, "right")
+    area = float(below.sum()) / (2 * len(first) * len(second))
+    area = max(area, 1 - area)
+    if area < SUSPECT_AREA:
+        return None
+    message = (
+        f"'{column.name}' alone puts the classes in order (area under the ROC curve {area:.4f}). "
+        "If it is known only afterwards, exclude it."
+    )
+    detail = {"roc_auc": area}
     return Finding(
         code="leak_suspect", severity="warning", column=column.name, message=message, detail=detail
     )

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelworks.compute.pixels import ImageLimits, decode_image
 from modelworks.core.errors import DataError, LimitError
 from modelworks.data.samples.archive import open_files
 from modelworks.data.samples.images import read_image_folder, read_listed_images
-from modelworks.data.samples.pixels import ImageLimits, decode_image
 from modelworks.data.samples.series import (
     decode_wav,
     read_long,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from modelworks.compute.payloads import image_pixels, pack_payload
 from modelworks.core.errors import DataError, close_matches
 from modelworks.core.signature import MISSING_DATETIME, Signature, Tensor
+
+if TYPE_CHECKING:
+    from modelworks.compute.runtime import GraphSession
 
 
 def pack_columns(
@@ -31,13 +35,73 @@ def pack_columns(
     """
     feeds: dict[str, npt.NDArray[Any]] = {}
     for tensor in signature.inputs:
-        packed = np.empty((rows, len(tensor.columns)), dtype=_numpy_type(tensor))
-        for index, name in enumerate(tensor.columns):
+        for name in tensor.columns:
             if name not in columns:
                 raise DataError(f"Column '{name}' is missing.{close_matches(name, columns)}", code="MW1103")
+        if tensor.payload:
+            feeds[tensor.name] = pack_payload(tensor, columns[tensor.columns[0]])
+            continue
+        packed = np.empty((rows, len(tensor.columns)), dtype=_numpy_type(tensor))
+        for index, name in enumerate(tensor.columns):
             packed[:, index] = columns[name]
         feeds[tensor.name] = packed
     return feeds
+
+
+def batches(
+    signature: Signature, columns: Mapping[str, npt.NDArray[Any]], rows: int, *, size: int = 4096
+) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]]:
+    """Yield feeds of at most ``size`` rows with their row numbers; images of one size go together.
+
+    Args:
+        signature, columns, rows: As for ``pack_columns``.
+        size: Rows of a table batch; samples go in batches of at most 32.
+    """
+    payload = next((tensor for tensor in signature.inputs if tensor.payload), None)
+    groups: dict[Any, list[int]] = {}
+    if payload is None:
+        groups[None] = list(range(rows))
+    else:
+        size = min(size, 32)
+        values = columns[payload.columns[0]]
+        if payload.datatype == "UINT8":
+            columns = {
+                **columns,
+                payload.columns[0]: _objects([image_pixels(v, i) for i, v in enumerate(values)]),
+            }
+            for row, image in enumerate(columns[payload.columns[0]]):
+                groups.setdefault(image.shape, []).append(row)
+        elif payload.datatype == "INT64":
+            groups[None] = sorted(range(rows), key=lambda row: len(values[row] or ""))
+        else:
+            groups[None] = list(range(rows))
+    for members in groups.values():
+        for start in range(0, len(members), size):
+            part = np.array(members[start : start + size], np.int64)
+            yield (
+                part,
+                pack_columns(signature, {name: value[part] for name, value in columns.items()}, len(part)),
+            )
+
+
+def answer(
+    session: GraphSession, signature: Signature, columns: Mapping[str, npt.NDArray[Any]], rows: int
+) -> dict[str, npt.NDArray[Any]]:
+    """Run a graph over typed columns of any number of rows; returns output name -> array in the order of the rows."""
+    found: dict[str, npt.NDArray[Any]] = {}
+    for part, feeds in batches(signature, columns, rows):
+        for name, values in session.run(feeds).items():
+            if name not in found:
+                found[name] = np.empty((rows, *values.shape[1:]), values.dtype)
+            found[name][part] = values
+    return found
+
+
+def _objects(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    array = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return array
 
 
 def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -58,6 +122,9 @@ def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[s
                 )
     feeds: dict[str, npt.NDArray[Any]] = {}
     for tensor in signature.inputs:
+        if tensor.payload:
+            feeds[tensor.name] = pack_payload(tensor, [row.get(tensor.columns[0]) for row in rows])
+            continue
         convert = _CONVERTERS[tensor.datatype]
         packed = np.empty((len(rows), len(tensor.columns)), dtype=_numpy_type(tensor))
         for column, name in enumerate(tensor.columns):

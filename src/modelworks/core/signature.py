@@ -6,6 +6,12 @@ so that one row costs three feeds and not one per column:
     numbers    FP32  [rows, k]  number, integer_category (if exact in FP32), boolean; missing = NaN
     strings    BYTES [rows, m]  category, ordered, text, other integer_category; missing = ""
     datetimes  INT64 [rows, d]  microseconds since 1970-01-01 UTC; missing = INT64 minimum
+
+A model of samples has one payload column in a tensor of its own, told apart by its shape:
+
+    characters INT64 [rows, -1]            Unicode code points of a text, padded with -1
+    pixels     UINT8 [rows, -1, -1, 3]     an image of any size, RGB
+    series     FP32  [rows, channels, t]   values in order of time; missing = NaN; shorter ones end in NaN
 """
 
 from __future__ import annotations
@@ -17,6 +23,10 @@ NUMBERS = "numbers"
 STRINGS = "strings"
 DATETIMES = "datetimes"
 MISSING_DATETIME = -(2**63)
+CHARACTERS = "characters"
+PIXELS = "pixels"
+SERIES = "series"
+NO_CHARACTER = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +44,11 @@ class Tensor:
     datatype: str
     shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
+
+    @property
+    def payload(self) -> bool:
+        """Whether the tensor holds one text, image or series per row, not packed columns."""
+        return len(self.shape) > 2 or (len(self.shape) == 2 and self.shape[1] < 0)
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {

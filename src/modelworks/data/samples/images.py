@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from modelworks.compute.pixels import ImageLimits, decode_image
 from modelworks.core.errors import DataError, LimitError
 from modelworks.data.samples.archive import Files, open_files
-from modelworks.data.samples.pixels import ImageLimits, decode_image
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 IMAGE = "image"

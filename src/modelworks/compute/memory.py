@@ -13,6 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc/self/stat").exists()
 MB = 1_000_000
+_KEPT: set[int] = set()
 
 
 def descendants(pid: int) -> list[int]:
@@ -71,11 +72,30 @@ def cpu_s(pid: int) -> float:
     return sum(int(value) for value in text.rpartition(b")")[2].split()[11:15]) / _TICKS
 
 
+def keep_child(pid: int) -> None:
+    """Let a child of this process serve several jobs: it is not ended with the job that started it.
+
+    What it uses counts as this process's own.
+    """
+    _KEPT.add(pid)
+
+
+def release_child(pid: int) -> None:
+    """Take back ``keep_child``; call it once the child was waited for."""
+    _KEPT.discard(pid)
+
+
+def kept_children() -> frozenset[int]:
+    """Return the children that serve several jobs."""
+    return frozenset(_KEPT)
+
+
 def own_cpu_s() -> float:
-    """Return CPU-seconds of this process and its ended children."""
+    """Return CPU-seconds of this process, its ended children and those it keeps."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+    kept = sum(cpu_s(pid) for pid in _KEPT)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime + kept
 
 
 def reset_peak() -> None:

@@ -8,6 +8,7 @@ that the parent is gone: the worker ends its whole process group.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -26,6 +27,7 @@ from modelworks.compute.lines import LineBuffer
 from modelworks.compute.memory import (
     data_limit,
     descendants,
+    kept_children,
     own_cpu_s,
     peak_mb,
     private_mb,
@@ -153,15 +155,16 @@ def _die_with(parent: int) -> None:
 
 
 def _end_strays() -> None:
-    """End processes a job left behind, so that they do not run on the next job's bill."""
-    strays = [pid for pid in descendants(os.getpid()) if private_mb(pid) > 0]
+    """End processes a job left behind, so that they do not run on the next job's bill; kept children stay."""
+    kept = kept_children()
+    strays = [pid for pid in descendants(os.getpid()) if pid not in kept and private_mb(pid) > 0]
     for pid in strays:
-        os.kill(pid, signal.SIGKILL)
-    while strays:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            break
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in strays:
+        # What is no child of ours was one of theirs; its parent or the system waits for it.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 def _return_memory() -> None:

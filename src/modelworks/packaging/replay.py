@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import modelworks
+from modelworks.compute.memory import keep_child, release_child
 from modelworks.core.errors import ModelworksError, TrustError
 from modelworks.core.signature import Signature
 from modelworks.packaging.golden import differences
@@ -168,6 +169,7 @@ class Zygote:
             start_new_session=True,
         )
         theirs.close()
+        keep_child(self._process.pid)
         self.owner = os.getpid()
         self._control.settimeout(60.0)
         if self._control.recv(16) != b"ready":
@@ -202,11 +204,12 @@ class Zygote:
         self._control.close()
         if self.owner != os.getpid():
             return
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(2.0)
-            return
-        self._process.kill()
-        self._process.wait()
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        release_child(self._process.pid)
 
 
 _current: Zygote | None = None

@@ -7,7 +7,7 @@ import pytest
 from judged_samples import BINARY, MULTICLASS, REGRESSION, binary, multiclass, read, regression
 from scipy import stats
 
-from modelworks.evaluation import normal
+from modelworks.evaluation import beta, normal
 from modelworks.evaluation.closed_forms import clopper_pearson_low, newcombe_auc_limit
 from modelworks.evaluation.intervals import DeltaEstimate, estimate, p_value
 from modelworks.evaluation.metrics import METRICS
@@ -189,3 +189,28 @@ def test_normal_tails(z: float) -> None:
     assert normal.cumulative(z) == pytest.approx(stats.norm.cdf(z), rel=1e-9)
     if z <= 5:
         assert normal.quantile(normal.cumulative(z)) == pytest.approx(z, abs=1e-6)
+
+
+SHAPES = [
+    (0.3, 2.0),
+    (1.0, 11.0),
+    (4.0, 1.0),
+    (3.0, 8.5),
+    (60.0, 41.0),
+    (950.0, 51.0),
+    (9e4, 2e4),
+    (3.0, 1e6),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), SHAPES)
+@pytest.mark.parametrize("level", [1e-6, 1e-3, 0.025, 0.5, 0.975, 0.99999])
+def test_beta_quantiles(a: float, b: float, level: float) -> None:
+    found = beta.quantile(level, a, b)
+    assert found == pytest.approx(stats.beta.ppf(level, a, b), rel=1e-7, abs=1e-12)
+    if found > 1e-9:
+        assert beta.cumulative(found, a, b) == pytest.approx(level, rel=1e-6)
+
+
+def test_beta_outside_its_range() -> None:
+    assert beta.cumulative(-1.0, 2, 3) == 0.0 and beta.cumulative(1.5, 2, 3) == 1.0

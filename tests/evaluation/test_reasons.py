@@ -53,7 +53,7 @@ def test_importance_ranks_the_columns_of_a_known_model() -> None:
         assert by_name[used]["low"] > 0
     assert sum(item["share"] for item in found) == pytest.approx(1.0)
     assert {item["method"] for item in found} == {"permutation importance"}
-    assert found[0]["n"] == 500 and found[0]["repeats"] == 5
+    assert found[0]["n"] == 500 and found[0]["repeats"] == 2
 
 
 def test_importance_equals_its_expectation_for_a_linear_model() -> None:
@@ -94,9 +94,9 @@ def test_importance_keeps_to_its_predictions_on_wide_tables() -> None:
     truth = graph(columns)["prediction"]
     graph.rows = 0
     found = importance(graph, columns, truth, REGRESSION, "mae")
-    assert graph.rows <= 20_000 + 1000
+    assert graph.rows <= 8000 + 1000
     assert {item["column"] for item in found[:4]} == {"a", "b", "c", "city"}
-    assert len(found) == 100
+    assert len(found) == 40
 
 
 def test_importance_of_a_classifier_on_its_own_metric() -> None:

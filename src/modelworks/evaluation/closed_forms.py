@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from modelworks.evaluation import normal
+from modelworks.evaluation import beta, normal
 from modelworks.evaluation.label_metrics import ClassMean
 from modelworks.evaluation.predictions import Floats
 from modelworks.evaluation.probability_metrics import CalibrationError
@@ -41,11 +41,9 @@ class ExactShare:
 
 def clopper_pearson_low(hits: float, trials: float, tail: float) -> float:
     """Return the exact lower limit of a proportion; 0 if there are no hits. Fractional counts are allowed."""
-    from scipy.special import betaincinv
-
     if hits <= 1e-9:
         return 0.0
-    return float(betaincinv(hits, trials - hits + 1, tail))
+    return beta.quantile(tail, hits, max(trials - hits, 0.0) + 1)
 
 
 def wilson(hits: Floats, trials: Floats, tail: float) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelworks.core.task import TaskKind
-from modelworks.evaluation import normal
+from modelworks.evaluation import beta, normal
 from modelworks.evaluation.intervals import Estimate, estimate, p_value
 from modelworks.evaluation.metrics import Metric, default_metric, find_metric
 from modelworks.evaluation.multiplicity import tail_of_look
@@ -69,12 +69,10 @@ class PairedShares:
 
     def exact_p(self) -> float:
         """Return the one-sided probability of so many gains among the rows that differ."""
-        from scipy.special import bdtrc
-
         differ = self.gained + self.lost
         if self.gained == 0:
             return 1.0
-        return float(bdtrc(self.gained - 1, differ, 0.5))
+        return beta.cumulative(0.5, self.gained, differ - self.gained + 1)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def importance(
     classes: Sequence[str] = (),
     positive: int | str | None = None,
     most_rows: int = 500,
-    most_predictions: int = 20_000,
+    most_predictions: int = 8000,
 ) -> list[dict[str, Any]]:
     """Return how much worse the metric becomes when one column's values are shuffled.
 

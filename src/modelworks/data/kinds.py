@@ -220,6 +220,8 @@ def _wordy_kind(
         return ColumnKind.IDENTIFIER, "nearly every value occurs once"
     if share > 0.5 and words >= 2 and present >= 20:
         return ColumnKind.TEXT, f"short text of about {words:.0f} words that seldom repeats"
+    if distinct > MAX_LEVELS and share > 0.2 and words >= 4:
+        return ColumnKind.TEXT, f"free text of about {words:.0f} words"
     if distinct > 50 and (words >= 6 or (length >= 30 and words >= 3 and share > 0.05)):
         return ColumnKind.TEXT, f"free text of about {words:.0f} words"
     return ColumnKind.CATEGORY, f"{distinct} different texts that repeat"

@@ -14,6 +14,7 @@ from modelworks.core.errors import DataError, LimitError, MissingExtra
 from modelworks.data.columnar import write_batches
 from modelworks.data.options import ReadOptions
 from modelworks.data.raw import RawSink
+from modelworks.data.sources import local_file
 
 _ROWS = 20_000
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -33,22 +34,13 @@ def read_sql(url: str, options: ReadOptions, folder: Path) -> dict[str, Any]:
         raise DataError(
             "A connection URL needs a query.", code="MW1143", hint="--query 'SELECT ... FROM ...'"
         )
-    try:
-        address = sqlalchemy.engine.make_url(url)
-        address = address.set(drivername=_DRIVERS.get(address.drivername, address.drivername))
-        engine = sqlalchemy.create_engine(address, poolclass=sqlalchemy.pool.NullPool)
-    except ImportError:
-        name = url.split(":", 1)[0]
-        extra = "postgres" if name.startswith("postgres") else name
-        raise MissingExtra.named(f"Reading {name} databases", extra) from None
-    except sqlalchemy.exc.ArgumentError:
-        raise DataError(
-            "The connection URL cannot be read.", code="MW1143", hint="dialect://user:password@host/db"
-        ) from None
+    engine = _engine(url, options)
+    address = engine.url
     where = address.render_as_string(hide_password=True)
     sink = RawSink(folder, options.limits, where)
     try:
         with engine.connect() as connection:
+            connection = _read_only(connection)
             answer = connection.execution_options(stream_results=True, max_row_buffer=_ROWS).execute(
                 sqlalchemy.text(options.query)
             )
@@ -66,6 +58,37 @@ def read_sql(url: str, options: ReadOptions, folder: Path) -> dict[str, Any]:
         "format": "sql", "compression": "", "names": sink.names, "rows": sink.rows, "bad_rows": [], "bad_count": 0,
         "source": where,
     }  # fmt: skip
+
+
+def _engine(url: str, options: ReadOptions) -> Any:
+    import sqlalchemy
+
+    try:
+        address = sqlalchemy.engine.make_url(url)
+        address = address.set(drivername=_DRIVERS.get(address.drivername, address.drivername))
+        if address.get_backend_name() == "sqlite" and address.database not in {None, "", ":memory:"}:
+            local_file(address.database or "", options)
+        return sqlalchemy.create_engine(address, poolclass=sqlalchemy.pool.NullPool)
+    except ImportError:
+        name = url.split(":", 1)[0]
+        extra = "postgres" if name.startswith("postgres") else name
+        raise MissingExtra.named(f"Reading {name} databases", extra) from None
+    except sqlalchemy.exc.ArgumentError:
+        raise DataError(
+            "The connection URL cannot be read.", code="MW1143", hint="dialect://user:password@host/db"
+        ) from None
+
+
+def _read_only(connection: Any) -> Any:
+    """Return the connection in a transaction that cannot write, where the database has such."""
+    import sqlalchemy
+
+    backend = connection.engine.url.get_backend_name()
+    if backend == "postgresql":
+        return connection.execution_options(postgresql_readonly=True)
+    if backend == "sqlite":
+        connection.execute(sqlalchemy.text("PRAGMA query_only = ON"))
+    return connection
 
 
 def _write_rows(

@@ -64,7 +64,7 @@ def _with_boundaries(name: str) -> Callable[..., None]:
     return act
 
 
-for _name in ("fsync", "fsync_dir", "rename", "link", "unlink", "make_dir"):
+for _name in ("fsync", "fsync_dir", "rename", "unlink", "make_dir"):
     setattr(DeadlyDisk, _name, _with_boundaries(_name))
 
 

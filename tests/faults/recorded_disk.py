@@ -69,10 +69,6 @@ class RecordedDisk(Disk):
         super().rename(source, target)
         self.log.append(("rename", source, target))
 
-    def link(self, source: Path, target: Path) -> None:
-        super().link(source, target)
-        self.log.append(("link", source, target))
-
     def unlink(self, path: Path) -> None:
         super().unlink(path)
         self.log.append(("unlink", path, None))
@@ -105,11 +101,10 @@ def model(log: list[tuple[str, Path, Path | bytes | None]]) -> dict[Path, Folder
         elif operation == "fsync_dir":
             names = folder(path)
             names.certain, names.changes = names.after(len(names.changes)), []
-        elif operation in ("rename", "link"):
+        elif operation == "rename":
             assert isinstance(other, Path)
             change(other, inode(path))
-            if operation == "rename":
-                change(path, None)
+            change(path, None)
         elif operation == "unlink":
             change(path, None)
         elif operation == "make_dir":

@@ -270,20 +270,13 @@ def test_packages_memory_looks_and_human_time(catalog: Catalog, clock: ManualClo
     assert catalog.ledger.human(run="run") == [spent]
 
 
-def test_results_nobody_used_lately_are_found(catalog: Catalog, clock: ManualClock) -> None:
-    lease = catalog.runs.start("old")
-    catalog.ledger.finish(
-        lease, [], results=[result(1), result(2)], uses=[(f"{1:064d}", "a"), (f"{2:064d}", "a")]
-    )
-    catalog.runs.finish(lease, "done")
-    clock.advance(1000)
-    since = clock.wall()
-    clock.advance(1)
-    lease = catalog.runs.start("new")
-    catalog.ledger.finish(lease, [], uses=[(f"{2:064d}", "b")])
-    assert catalog.ledger.unused_since(since) == [f"{1:064d}"]
+def test_forgotten_results_are_gone_and_attempts_stay(catalog: Catalog) -> None:
+    lease = catalog.runs.start("run")
+    catalog.ledger.finish(lease, [attempt(1, status="done")], results=[result(1), result(2)])
+    assert catalog.ledger.live_digests() == {f"{1:064x}", f"{2:064x}"}
     catalog.ledger.forget([f"{1:064d}"])
     assert [item.key for item in catalog.ledger.all_results()] == [f"{2:064d}"]
+    assert catalog.ledger.counts() == {"steps": 1, "attempts": 1}
 
 
 def test_many_threads_create_and_count(where: Path | str) -> None:

@@ -47,7 +47,7 @@ class Catalog:
 
     def live_digests(self) -> set[str]:
         """Return every digest that a published result, a package or a name mentions, for ``sweep``."""
-        live = self.ledger.live_digests() | {package.digest for package in self.packages.find()}
+        live = self.ledger.live_digests() | self.packages.digests()
         for value in self.names.values():
             live |= _digests_in(value)
         return live

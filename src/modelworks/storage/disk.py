@@ -57,11 +57,6 @@ class Disk:
         with translated(target, "rename"):
             source.replace(target)
 
-    def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name."""
-        with translated(target, "link"):
-            os.link(source, target)
-
     def unlink(self, path: Path) -> None:
         """Remove a name."""
         with translated(path, "unlink"):

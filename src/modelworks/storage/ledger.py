@@ -12,7 +12,7 @@ from modelworks.core.clock import Clock
 from modelworks.core.job import Attempt, Usage
 from modelworks.storage.database import Database
 from modelworks.storage.runs import Lease, check_lease
-from modelworks.storage.schema import ATTEMPTS, HUMAN_SECONDS, RUNS, STEPS, USES
+from modelworks.storage.schema import ATTEMPTS, HUMAN_SECONDS, STEPS, USES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +165,6 @@ class Ledger:
                 HumanTime(id=row.id, run=row.run, label=row.label, action=row.action, seconds=row.seconds)
                 for row in connection.execute(query)
             ]
-
-    def unused_since(self, wall: float) -> list[str]:
-        """Return the keys of results made before ``wall`` that no run updated after ``wall`` used."""
-        used = select(USES.c.key).join(RUNS, RUNS.c.id == USES.c.run).where(RUNS.c.updated >= wall)
-        query = select(STEPS.c.key).where(STEPS.c.created < wall, STEPS.c.key.not_in(used))
-        with self._database.read() as connection:
-            return [row.key for row in connection.execute(query)]
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove published results so that their steps run again; attempts stay."""

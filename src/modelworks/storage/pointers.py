@@ -49,16 +49,11 @@ class Pointers:
             DiskFull, StorageError: It could not be written; the name still points to the version before.
         """
         target = self._path(name)
-        data = canonical_json({"value": value, "digest": digest_json(value)})
-        temporary = self._store.temporary("pointer")
+        fresh = self._written(canonical_json({"value": value, "digest": digest_json(value)}))
         disk = self._store.disk
-        disk.write(temporary, [data])
-        disk.fsync(temporary)
         if target.exists() and not _damage(target):
-            kept = self._store.temporary("pointer")
-            disk.link(target, kept)
-            disk.rename(kept, self._previous(name))
-        disk.rename(temporary, target)
+            disk.rename(self._written(target.read_bytes()), self._previous(name))
+        disk.rename(fresh, target)
         disk.fsync_dir(self._folder)
 
     def read(self, name: str) -> Pointer:
@@ -98,6 +93,12 @@ class Pointers:
         if pointer.damage:
             self.publish(name, pointer.value)
         return bool(pointer.damage)
+
+    def _written(self, data: bytes) -> Path:
+        temporary = self._store.temporary("pointer")
+        self._store.disk.write(temporary, [data])
+        self._store.disk.fsync(temporary)
+        return temporary
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -191,6 +191,11 @@ class Packages:
         with self._database.read() as connection:
             return [_package(row) for row in connection.execute(query)]
 
+    def digests(self) -> set[str]:
+        """Return the digests of all packages."""
+        with self._database.read() as connection:
+            return {row.digest for row in connection.execute(select(PACKAGES.c.digest))}
+
     def remove(self, digests: Sequence[str]) -> None:
         """Forget packages, so that the sweep frees their files."""
         chosen = list(digests)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from modelworks.core.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from modelworks.control.api import Model, Order, Result, load, order, produce

@@ -40,3 +40,11 @@ def test_members_of_results_are_as_promised() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(mw, "nothing")
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
+    assert mw.__version__ == project["project"]["version"]

@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import modelworks
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.clock import iso
 from modelworks.core.digest import canonical_json, digest_bytes
@@ -17,6 +16,7 @@ from modelworks.core.estimator import FittedModel
 from modelworks.core.schema import Schema
 from modelworks.core.task import Task
 from modelworks.core.verdict import Verdict
+from modelworks.core.version import VERSION
 from modelworks.packaging.card import write_card
 from modelworks.packaging.golden import golden_examples
 from modelworks.packaging.keys import SigningKey
@@ -142,7 +142,7 @@ def _head(
         columns=tuple(schema[name].to_json() for name in model.signature.columns),
         dataset=dataset,
         recipe={**lineage.get("recipe", {}), **_chosen(model)},
-        code={"name": "modelworks", "version": modelworks.__version__},
+        code={"name": "modelworks", "version": VERSION},
         metrics=tuple(evaluation.get("measures", ())),
         verdict=verdict.to_json(),
         lineage=dict(lineage),

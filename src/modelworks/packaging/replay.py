@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import modelworks
 from modelworks.compute.memory import keep_child, release_child
 from modelworks.core.errors import ModelworksError, TrustError
 from modelworks.core.signature import Signature
@@ -153,7 +152,7 @@ class Zygote:
     def __init__(self, work: str = WORK, folders: Sequence[Path] = ()) -> None:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
-        paths = [str(folder) for folder in (Path(modelworks.__file__).resolve().parent.parent, *folders)]
+        paths = [str(folder) for folder in (Path(__file__).resolve().parents[2], *folders)]
         code = (
             f"import sys; sys.path[:0] = {paths!r}; "
             f"from modelworks.packaging.zygote import main; main({theirs.fileno()}, {work!r})"

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import modelworks
 from modelworks.core.clock import Clock
 from modelworks.core.digest import digest_json
 from modelworks.core.errors import Cancelled, InputError, ModelworksError
 from modelworks.core.job import Resources
 from modelworks.core.schema import Schema
 from modelworks.core.verdict import Measure, Verdict, VerdictKind
+from modelworks.core.version import VERSION
 from modelworks.production import steps
 from modelworks.production.decisions import Decisions
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
@@ -208,7 +208,7 @@ class Producer:
 
     def _call(self, step: Step, inputs: Mapping[str, Input], params: dict[str, Any], **more: Any) -> Handle:
         """Call a step; another release of the program makes things anew."""
-        return self.scheduler.call(step, inputs, {**params, "code": modelworks.__version__}, **more)
+        return self.scheduler.call(step, inputs, {**params, "code": VERSION}, **more)
 
     def _plan_line(self, line: Line, handle: Handle) -> None:
         try:

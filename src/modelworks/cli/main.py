@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -51,8 +52,12 @@ home.register(app)
 
 def main() -> None:
     """Run ``mw`` with the arguments of this process."""
+    if "_MW_COMPLETE" in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
     try:
-        app()
+        app(prog_name="mw")
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command resumes\n")
         sys.exit(INTERRUPTED)

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import zipfile
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -167,13 +168,20 @@ def test_excel_sheet_with_a_title(read, tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     book.active.title = "empty"
     sheet = book.create_sheet("data")
-    sheet.append(["Results of the year", None])
-    sheet.append(["value", "colour"])
-    for number, word in zip(NUMBERS, WORDS, strict=True):
-        sheet.append([number, word])
+    sheet.append(["Results of the year"])
+    sheet.append(["value", "colour", "day"])
+    for index, (number, word) in enumerate(zip(NUMBERS, WORDS, strict=True)):
+        sheet.append([number, word, datetime(2024, 1, index % 28 + 1)])
     book.save(tmp_path / "t.xlsx")
-    _, schema, report = read(tmp_path / "t.xlsx", sheet="data")
-    assert schema.names[0] in {"value", "Results of the year"}
+    table, schema, report = read(tmp_path / "t.xlsx")
+    assert {column.name: column.kind.value for column in schema.columns} == {
+        "value": "number",
+        "colour": "category",
+        "day": "datetime",
+    }
+    assert table.column("value").to_pylist() == NUMBERS
+    assert report["detected"]["sheet"] == "data"
+    assert report["quarantine_reasons"] == {"line before the table": 1}
     assert report["detected"]["sheets"] == ["empty", "data"]
     with pytest.raises(DataError, match="no sheet 'dat'"):
         read(tmp_path / "t.xlsx", sheet="dat")
@@ -260,6 +268,12 @@ def test_objects_in_memory(read) -> None:
     _same(read, TABLE)
     _same(read, TABLE.to_pydict())
     _same(read, TABLE.to_pylist())
+    mixed = frame.assign(colour=[7, None, 2.5, "x", float("nan"), "NA"] * 10)
+    table, schema, _ = read(mixed)
+    assert schema.names == ("value", "colour")
+    assert table.column("colour").to_pylist()[:6] == ["7", None, "2.5", "x", None, None]
+    _, schema, _ = read(frame.set_index(frame["colour"].rename(None)))
+    assert schema.names == ("value", "colour", "index")
     with pytest.raises(DataError, match="'int' is not a table"):
         read(42)
 

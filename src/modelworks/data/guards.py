@@ -164,7 +164,7 @@ def _structure(table: pa.Table, schema: Schema, targets: tuple[str, ...], split:
     """Ask, for rows parted at random, whether they belong together by subject or follow each other in time."""
     if split.policy != "random":
         return []
-    findings = []
+    findings = _dated(schema, targets)
     for column in schema.columns:
         if column.name in targets or column.kind not in FEATURE_KINDS or not is_id_name(column.name):
             continue
@@ -186,3 +186,15 @@ def _structure(table: pa.Table, schema: Schema, targets: tuple[str, ...], split:
             )
         )
     return findings
+
+
+def _dated(schema: Schema, targets: tuple[str, ...]) -> list[Finding]:
+    for column in schema.columns:
+        dated = column.kind is ColumnKind.DATETIME and column.name not in targets
+        if dated and column.distinct > 0.1 * schema.rows and column.missing < 0.01 * schema.rows:
+            message = (
+                f"Rows carry a date ('{column.name}') and were parted at random. If the model is meant for later "
+                f"rows, use split: {{time: {column.name}}}."
+            )
+            return [Finding(code="dated_rows", severity="info", column=column.name, message=message)]
+    return []

@@ -16,6 +16,7 @@ from modelworks.data.options import ReadOptions
 from modelworks.data.raw import RawSink
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:(//|:)")
+_INDEX = re.compile(r"^__index_level_\d+__$")
 _DATABASES = re.compile(
     r"^(postgresql|postgres|sqlite|mysql|mariadb|oracle|mssql|duckdb|snowflake)(\+\w+)?://"
 )
@@ -96,14 +97,34 @@ def write_object(source: Any, options: ReadOptions, folder: Path) -> dict[str, A
         DataError: The object is no table.
     """
     table = _as_arrow(source)
+    names = ["index" if _INDEX.match(name) else str(name) for name in table.column_names]
     sink = RawSink(folder, options.limits, type(source).__name__)
     try:
-        write_batches(table.schema, [str(name) for name in table.column_names], table.to_batches(), sink)
+        write_batches(table.schema, names, table.to_batches(), sink)
     finally:
         sink.close()
     return {
         "format": "object", "compression": "", "names": sink.names, "rows": sink.rows, "bad_rows": [], "bad_count": 0
     }  # fmt: skip
+
+
+def _from_stream(source: Any) -> pa.Table:
+    """Take a data frame over; where a column of it mixes types, column by column with that one as text."""
+    try:
+        return pa.table(source)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        if not hasattr(source, "columns"):
+            raise
+    names = list(source.columns)
+    return pa.table([_column(source[name]) for name in names], names=[str(name) for name in names])
+
+
+def _column(cells: Any) -> pa.Array:
+    try:
+        return pa.array(cells)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        texts = ["" if cell is None else str(cell) for cell in cells.tolist()]
+        return pa.array(texts, pa.string())
 
 
 def _as_arrow(source: Any) -> pa.Table:
@@ -113,7 +134,7 @@ def _as_arrow(source: Any) -> pa.Table:
         if isinstance(source, pa.RecordBatch):
             return pa.Table.from_batches([source])
         if hasattr(source, "__arrow_c_stream__"):
-            return pa.table(source)
+            return _from_stream(source)
         if hasattr(source, "to_arrow"):
             return pa.table(source.to_arrow())
         if hasattr(source, "__dataframe__"):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from modelworks.control.service import Service
+from modelworks.control.settings import load_settings
 from modelworks.core.errors import Conflict, DataError, NotFound, TaskError
 from modelworks.production.memory import Facts, Lesson
 
@@ -122,3 +123,12 @@ def test_the_demo_order_is_valid(service: Service) -> None:
     assert len(order.lines) == 6
     for line in order.lines:
         assert Path(line.data).exists()
+
+
+def test_a_person_s_time_is_on_the_bill(tmp_path: Path) -> None:
+    (tmp_path / "modelworks.yaml").write_text("prices: {human_hour: 36}\nhome: home\n")
+    service = Service(load_settings({}, folder=tmp_path))
+    service.memory_clear(person_s=10.0)
+    bill = service.cost()
+    assert bill["total"]["human_s"] == 10.0
+    assert bill["total"]["money"] == pytest.approx(0.1)

@@ -53,7 +53,7 @@ home.register(app)
 def main() -> None:
     """Run ``mw`` with the arguments of this process."""
     if "_MW_COMPLETE" in os.environ:
-        from typer.completion import completion_init
+        from typer._completion_classes import completion_init
 
         completion_init()
     try:

@@ -35,4 +35,6 @@ def register(app: typer.Typer) -> None:
         if not yes and count and not terminal.ask(f"Forget {count} lessons?"):
             terminal.result({"cleared": 0}, lambda _: "nothing was forgotten")
             return
-        terminal.result(service.memory_clear(), lambda data: f"forgot {data['cleared']} lessons")
+        terminal.result(
+            service.memory_clear(person_s=terminal.asked_s), lambda data: f"forgot {data['cleared']} lessons"
+        )

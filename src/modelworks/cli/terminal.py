@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TextIO
 
@@ -90,12 +91,14 @@ class Terminal:
         json: Results are one JSON document on stdout.
         debug: Traces are shown.
         code: Exit code of the command so far.
+        asked_s: Seconds a person took to answer questions.
     """
 
     def __init__(self, *, json: bool = False, debug: bool = False, out: TextIO | None = None) -> None:
         self.json = json
         self.debug = debug
         self.code = DONE
+        self.asked_s = 0.0
         self._out = out or sys.stdout
 
     def result(self, data: Any, show: Callable[[Any], Any] | None = None) -> None:
@@ -120,7 +123,10 @@ class Terminal:
         if not sys.stdin.isatty():
             self.say(f"{question} Nobody is here to answer; use --yes.")
             return False
-        return typer.confirm(question, err=True)
+        start = time.monotonic()
+        answer = typer.confirm(question, err=True)
+        self.asked_s += time.monotonic() - start
+        return answer
 
     @property
     def live(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +18,21 @@ from modelworks.control.secrets import hide_passwords
 from modelworks.control.settings import Settings, load_settings
 from modelworks.control.workspace import Workspace
 from modelworks.core.errors import TaskError
-from modelworks.production.bill import bill_of_run, prices_of
+from modelworks.production.bill import bill_of_run, prices_of, shown
 from modelworks.production.order import Order, load_order, parse_duration, parse_order
 from modelworks.production.producer import LESSONS
 from modelworks.production.results import OrderResult
 from modelworks.production.sources import source_stem
+from modelworks.storage.ledger import HumanTime
 from modelworks.telemetry.events import EventSink
+from modelworks.telemetry.ledger import Bill, human_bill
 from modelworks.workflow.journal import sweep_dead_runs
 
 if TYPE_CHECKING:
     from modelworks.telemetry.progress import Progress
+
+NO_ORDER = "(no order)"
+"""Under this name are the seconds people spent on the installation itself."""
 
 
 class Service:
@@ -327,8 +333,17 @@ class Service:
         lessons = self.workspace.catalog.memory.recall(LESSONS)
         return {"lessons": [{"key": key, **value} for key, value in lessons.items()]}
 
-    def memory_clear(self) -> dict[str, Any]:
-        """Forget the lessons of earlier tasks."""
+    def memory_clear(self, *, person_s: float = 0.0) -> dict[str, Any]:
+        """Forget the lessons of earlier tasks.
+
+        Args:
+            person_s: Seconds a person took to decide it; they are on the bill.
+        """
+        if person_s > 0:
+            act = HumanTime(
+                id=uuid.uuid4().hex, run=NO_ORDER, label="", action="clear the memory", seconds=person_s
+            )
+            self.workspace.catalog.ledger.add_human(act)
         return {"cleared": self.workspace.catalog.memory.forget(LESSONS)}
 
     def cost(self, order: str = "", *, by: str = "model", curve: bool = False) -> dict[str, Any]:
@@ -356,6 +371,12 @@ class Service:
             points += data["curve"]
             parts = {"model": data["tasks"], "step": data["steps"], "order": {name: data["whole"]}}[by]
             rows += [{"order": name, by: part or "(shared)", **figures} for part, figures in parts.items()]
+        people = [] if order else catalog.ledger.human(run=NO_ORDER)
+        if people:
+            spent = sum((human_bill(item.seconds) for item in people), Bill())
+            figures = shown(spent, prices_of(self.settings.prices))
+            totals.append(figures)
+            rows.append({"order": NO_ORDER, by: "people", **figures})
         return {
             "by": by,
             "rows": rows,

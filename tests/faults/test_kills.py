@@ -52,7 +52,10 @@ def _check(line: dict[str, Any], members: int) -> None:
     for name, count in begun.items():
         # An attempt that was recorded and killed before its first line is a row too; one that ran always has one.
         assert recorded[name] >= count, place + f"an attempt of {name} is not in the ledger"
-        assert recorded[name] - count <= len(line["ends"]) - 1
+        # The scheduler hands over one job more than there are slots, so a kill finds at most two of them.
+        assert recorded[name] - count <= 2 * (len(line["ends"]) - 1), (
+            place + f"rows of {name} without an attempt"
+        )
 
 
 def test_f1_a_kill_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
@@ -71,8 +74,8 @@ def test_f2_recovery_may_be_killed_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_f1_at_every_other_boundary(tmp_path: Path) -> None:
-    boundaries, lines = _drive(tmp_path, stride=2, kills=0)
-    assert len(lines) >= boundaries // 2
+def test_f1_at_every_third_boundary(tmp_path: Path) -> None:
+    boundaries, lines = _drive(tmp_path, stride=3, kills=0)
+    assert len(lines) >= boundaries // 3
     for line in lines:
         _check(line, 2)

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelworks.core.errors import DataError, LimitError
-from modelworks.data import ReadOptions, TableLimits, ingest, streams
+from modelworks.data import ReadOptions, TableLimits, ingest, json_columns, streams
 from modelworks.data.json_rows import check_nesting
 from modelworks.data.sources import local_file
 
@@ -153,6 +153,23 @@ def test_nesting_is_measured_as_it_is(value: object) -> None:
     if depth(value):
         with pytest.raises(LimitError):
             check_nesting(text, depth(value) - 1, "t")
+
+
+def test_json_types_meet_across_blocks(read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_columns, "BLOCK_ROWS", 10)
+    rows = [{"a": index, "b": index} for index in range(25)] + [
+        {"a": 0.5, "b": word, "late": True} for word in "vwxyz"
+    ] * 2
+    table, _, _ = read("".join(json.dumps(row) + "\n" for row in rows).encode(), name="t.jsonl")
+    assert table.column("a").to_pylist() == [*map(float, range(25)), *[0.5] * 10]
+    assert table.column("b").to_pylist() == [*map(str, range(25)), *"vwxyzvwxyz"]
+    assert table.column("late").to_pylist() == [None] * 25 + [True] * 10
+
+
+def test_a_first_row_of_lists_is_a_row_if_others_follow(read) -> None:
+    text = "".join(json.dumps({"a": [1, 2], "b": [3, index]}) + "\n" for index in range(5))
+    assert read(text.encode(), name="t.jsonl")[0].num_rows == 5
+    assert read(text.encode().split(b"\n")[0] + b"\n", name="t.jsonl")[0].num_rows == 2
 
 
 def test_deep_json_is_refused(read) -> None:

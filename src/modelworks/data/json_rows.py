@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from modelworks.core.errors import DataError, LimitError
 from modelworks.data.encodings import find_encoding
+from modelworks.data.json_columns import JsonColumns
 from modelworks.data.options import ReadOptions
 from modelworks.data.raw import RawSink
 from modelworks.data.streams import CappedReader
@@ -26,37 +27,32 @@ def read_json(reader: CappedReader, name: str, options: ReadOptions, sink: RawSi
         DataError: No row can be read.
         LimitError: Nesting, a cell or the table is too large.
     """
-    columns = _Columns(options.limits.nesting, name)
-    rows = 0
+    columns = JsonColumns(options.limits, name)
     layout = ""
+    alone: dict[str, Any] | None = None
     for kind, record, value in _values(reader, name, options):
         layout = layout or kind
+        if alone is not None:
+            columns.add_row(alone)
+            alone = None
         if kind == "bad":
             sink.bad_row(record, "not JSON", str(value))
-        elif isinstance(value, dict) and _is_columns(value) and record == 1:
-            rows = columns.fill(value)
-            layout = "object of columns"
+        elif isinstance(value, dict) and record == 1 and _is_columns(value):
+            alone = value
         elif isinstance(value, dict):
-            columns.add(rows, value)
-            rows += 1
+            columns.add_row(value)
         elif isinstance(value, list):
-            columns.add(rows, {f"c{index}": cell for index, cell in enumerate(value)})
-            rows += 1
+            columns.add_row({f"c{index}": cell for index, cell in enumerate(value)})
         else:
             sink.bad_row(record, "not an object", json.dumps(value))
-        if len(columns.cells) > options.limits.columns:
-            raise LimitError(
-                f"'{name}' has more than {options.limits.columns:,} columns.", code="MW2011", where=name
-            )
-        if rows > options.limits.rows:
-            raise LimitError(
-                f"'{name}' has more than {options.limits.rows:,} rows.", code="MW2013", where=name
-            )
-    if not rows and sink.bad_count:
+    if alone is not None:
+        columns.fill(alone)
+        layout = "object of columns"
+    if not columns.rows and sink.bad_count:
         raise DataError(f"'{name}' holds no JSON object.", code="MW1127", where=name, hint="--format csv")
-    arrays = [_array(values, rows) for values in columns.cells.values()]
-    table = pa.table(arrays, names=[str(index) for index in range(len(arrays))])
-    sink.open(table.schema, list(columns.cells))
+    arrays = columns.arrays()
+    table = pa.table(list(arrays.values()), names=[str(index) for index in range(len(arrays))])
+    sink.open(table.schema, list(arrays))
     for batch in table.to_batches():
         sink.write(batch)
     return {"layout": layout}
@@ -184,58 +180,3 @@ def _is_columns(value: dict[str, Any]) -> bool:
     if not cells or not all(isinstance(cell, (list, dict)) for cell in cells):
         return False
     return len({len(cell) for cell in cells}) == 1 and len(cells[0]) > 1
-
-
-class _Columns:
-    """Cells by column name; a column that appears late is missing before."""
-
-    def __init__(self, nesting: int, name: str) -> None:
-        self.cells: dict[str, list[Any]] = {}
-        self._nesting = nesting
-        self._name = name
-
-    def add(self, row: int, value: dict[str, Any], prefix: str = "", depth: int = 1) -> None:
-        if depth > self._nesting:
-            raise LimitError(f"'{self._name}' nests JSON too deep.", code="MW2015", where=self._name)
-        for key, cell in value.items():
-            if isinstance(cell, dict) and cell:
-                self.add(row, cell, f"{prefix}{key}.", depth + 1)
-                continue
-            if isinstance(cell, (list, dict)):
-                cell = json.dumps(cell, ensure_ascii=False) if cell else None
-            column = self.cells.setdefault(prefix + key, [])
-            if len(column) > row:
-                column[row] = cell
-                continue
-            column.extend([None] * (row - len(column)))
-            column.append(cell)
-
-    def fill(self, value: dict[str, Any]) -> int:
-        rows = 0
-        for key, cells in value.items():
-            self.cells[key] = list(cells.values()) if isinstance(cells, dict) else list(cells)
-            rows = len(self.cells[key])
-        return rows
-
-
-def _array(values: list[Any], rows: int) -> pa.Array:
-    values.extend([None] * (rows - len(values)))
-    kinds = {type(value) for value in values} - {type(None)}
-    if not kinds:
-        return pa.nulls(rows, pa.string())
-    if kinds == {bool}:
-        return pa.array(values, pa.bool_())
-    if kinds == {int}:
-        try:
-            return pa.array(values, pa.int64())
-        except OverflowError:
-            kinds = {int, str}
-    if kinds <= {int, float}:
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    return pa.array([None if value is None else _text(value) for value in values], pa.string())
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    return json.dumps(value, ensure_ascii=False)

@@ -23,7 +23,7 @@ class TableLimits:
         cell_bytes: UTF-8 bytes of one cell.
         nesting: Depth of lists and objects in JSON.
         quarantine_rows: Bad rows kept with their text; further ones are only counted.
-        memory_mb: Address space of the reading process on top of its start.
+        memory_mb: Address space of the reading process.
         cpu_s, wall_s: Time of the reading process.
     """
 
@@ -35,7 +35,7 @@ class TableLimits:
     cell_bytes: int = 1_000_000
     nesting: int = 32
     quarantine_rows: int = 10_000
-    memory_mb: int = 16_384
+    memory_mb: int = 4096
     cpu_s: int = 1800
     wall_s: int = 3600
 

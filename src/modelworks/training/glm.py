@@ -73,7 +73,7 @@ class LinearFit:
 
 
 def fit_glm(
-    design: Design,
+    matrix: npt.NDArray[np.float32],
     problem: Problem,
     rows: Rows,
     *,
@@ -87,28 +87,27 @@ def fit_glm(
     """Fit on some rows.
 
     Args:
-        design: Features of all rows.
+        matrix: float32 ``[len(rows), columns]``, the features of ``rows``, the last column constant.
         problem: Target and weights.
-        rows: Rows to fit on; ``gram`` must be theirs.
+        rows: Row numbers in the problem.
+        gram: Weighted Gram matrix of ``matrix``.
         penalty: Ridge penalty on every coefficient but the constant.
         start: Warm start.
         budget: Checked at every step.
         steps: Most L-BFGS steps.
         tolerance: Stop when a step gains less than this share of a nat per row.
     """
-    ridge = np.full(design.columns, penalty)
+    columns = matrix.shape[1]
+    ridge = np.full(columns, penalty)
     ridge[-1] = 1e-8 * max(1.0, float(gram[-1, -1]))
-    matrix = design.matrix[rows]
     weight = problem.row_weight(rows)[:, None]
     dense = problem.dense_target[rows]
     if problem.kind is TaskKind.REGRESSION:
         right = (matrix.T @ (weight * dense).astype(np.float32)).astype(np.float64)
-        return LinearFit(
-            coefficients=np.asarray(np.linalg.solve(gram + np.diag(ridge), right)), penalty=penalty
-        )
+        return LinearFit(coefficients=np.asarray(np.linalg.solve(gram + np.diag(ridge), right)), penalty=penalty)
     inverse = np.linalg.inv(_CURVATURE[problem.kind] * gram + np.diag(ridge))
     if start is None:
-        first = np.zeros((design.columns, problem.outputs))
+        first = np.zeros((columns, problem.outputs))
         first[-1] = problem.base_scores(rows)
     else:
         first = start.coefficients
@@ -116,7 +115,7 @@ def fit_glm(
     def objective(flat: Floats) -> tuple[float, Floats]:
         if budget is not None:
             budget.check()
-        beta = flat.reshape(design.columns, problem.outputs)
+        beta = flat.reshape(columns, problem.outputs)
         scores = (matrix @ beta.astype(np.float32)).astype(np.float64)
         losses = problem.row_losses(scores, rows)
         value = float(weight[:, 0] @ losses) + 0.5 * float(ridge @ np.square(beta).sum(1))
@@ -125,7 +124,7 @@ def fit_glm(
         return value, gradient.ravel()
 
     def precondition(flat: Floats) -> Floats:
-        return np.asarray((inverse @ flat.reshape(design.columns, problem.outputs)).ravel())
+        return np.asarray((inverse @ flat.reshape(columns, problem.outputs)).ravel())
 
     flat = minimise(objective, first.ravel(), precondition, steps=steps, tolerance=tolerance * len(rows))
     return LinearFit(coefficients=flat.reshape(first.shape), penalty=penalty)

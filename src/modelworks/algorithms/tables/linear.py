@@ -70,7 +70,13 @@ class LinearModel:
         budget: Budget,
     ) -> LinearFit:
         return fit_glm(
-            self.design, self.problem, rows, gram=gram, penalty=penalty, start=start, budget=budget
+            self.design.matrix[rows],
+            self.problem,
+            rows,
+            gram=gram,
+            penalty=penalty,
+            start=start,
+            budget=budget,
         )
 
     def settle(self, fits: dict[int, FoldFit], budget: Budget) -> dict[int, FoldFit]:

@@ -13,6 +13,7 @@ import statistics
 import sys
 from pathlib import Path
 
+from benchmarks.accuracy import targets
 from benchmarks.accuracy.compare import TIE, Comparison, compare, regret
 from benchmarks.accuracy.paired import interval
 from benchmarks.accuracy.results import Results, load, lock, methods, ordered
@@ -232,6 +233,10 @@ def full_report(results: dict[str, Results], command: str) -> str:
         f"or cheaper; a tie is within ±{TIE:.1%}; intervals are bootstraps over tables.\n",
         "## Environment\n",
         environment(results),
+        "## Targets\n",
+        markdown(["measure", "measured", "target", "met"], targets.rows(results))
+        if PRODUCT in results
+        else "",
         "## Coverage\n",
         coverage(results),
         "## Pairwise, all tables\n",

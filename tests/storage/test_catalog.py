@@ -263,6 +263,7 @@ def test_packages_memory_looks_and_human_time(catalog: Catalog, clock: ManualClo
     assert catalog.looks.look("t" * 64, "first") == 1
     assert catalog.looks.look("t" * 64, "first") == 1
     assert catalog.looks.look("t" * 64, "second", purpose="evaluate") == 2
+    assert catalog.looks.look("t" * 64, "first") == 1
 
     spent = HumanTime(id="h1", run="run", label="churn", action="approve", seconds=30)
     catalog.ledger.add_human(spent)

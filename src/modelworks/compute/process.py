@@ -26,7 +26,7 @@ from modelworks.core.errors import (
 )
 from modelworks.core.job import Job, JobResult, Usage
 
-POLL_S = 0.05
+POLL_S = 0.2
 """How often limits are looked at; memory taken faster than that is refused by the system inside the job."""
 
 

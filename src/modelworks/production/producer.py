@@ -72,6 +72,7 @@ class _Work:
         self.fit: Handle | None = None
         self.judged: Handle | None = None
         self.look = 0
+        self.champion = ""
 
     @property
     def priority(self) -> float:
@@ -243,14 +244,15 @@ class Producer:
             self._start_fit(work)
 
     def _start_fit(self, work: _Work) -> None:
-        order = self.decisions.once(f"advice:{work.task.name}", lambda: self._advice(work).to_json())["order"]
+        start = self.decisions.once(f"start:{work.task.name}", lambda: self._start(work))
+        work.champion = start["champion"]
         limits = work.task.limits
         work.fit = self._call(
             steps.fit,
             {"table": work.table.all_outputs()},
             {
                 "task": fitting_part(work.task),
-                "order": order,
+                "order": start["advice"]["order"],
                 "sealed_from": work.table.result()["sealed_from"],
             },
             label=work.task.name,
@@ -262,10 +264,13 @@ class Producer:
         self._fitting += 1
         self._then[id(work.fit)] = lambda handle: self._fitted(work, handle)
 
-    def _advice(self, work: _Work) -> Advice:
-        return (
+    def _start(self, work: _Work) -> dict[str, Any]:
+        """Return what depends on the moment: the advice of memory, and the champion to beat."""
+        advice = (
             advise(work.planned.facts, list(self._lessons.values())) if self._conditions.memory else Advice()
         )
+        champion = self._releases.champion(work.task.name, self._conditions.run)
+        return {"advice": advice.to_json(), "champion": champion}
 
     def _fitted(self, work: _Work, handle: Handle) -> None:
         self._fitting -= 1
@@ -277,18 +282,10 @@ class Producer:
         data = task_to_json(task)
         test = digest_json([work.table.tree, list(task.targets), handle.value["test"]])
         look = digest_json([handle.tree, data])
-        work.look = int(
-            self.decisions.once(
-                f"look:{task.name}",
-                lambda: self._catalog.looks.look(test, look, label=task.name, purpose="evaluate"),
-            )
-        )
-        champion = self.decisions.once(
-            f"champion:{task.name}", lambda: self._releases.champion(task.name, self._conditions.run)
-        )
+        work.look = self._catalog.looks.look(test, look, label=task.name, purpose="evaluate")
         inputs: dict[str, Input] = {"table": work.table.all_outputs(), "fit": handle.all_outputs()}
-        if champion:
-            inputs["champion"] = Artifact(champion, tree=True)
+        if work.champion:
+            inputs["champion"] = Artifact(work.champion, tree=True)
         work.judged = self._call(
             steps.judge,
             inputs,

@@ -245,7 +245,7 @@ class TestLooks:
         self._clock = clock
 
     def look(self, test: str, look_id: str, *, label: str = "", purpose: str = "") -> int:
-        """Record a look before it happens; returns how many there were with this one.
+        """Record a look before it happens; returns its number, counted from 1, and the same number ever after.
 
         Args:
             test: Digest of the sealed test rows.
@@ -257,8 +257,8 @@ class TestLooks:
 
         def work(connection: Connection) -> int:
             self._database.insert(connection, LOOKS, [row])
-            query = select(func.count()).select_from(LOOKS).where(LOOKS.c.test == test)
-            return int(connection.execute(query).scalar_one())
+            ranked = select(LOOKS.c.id).where(LOOKS.c.test == test).order_by(LOOKS.c.created, LOOKS.c.id)
+            return list(connection.execute(ranked).scalars()).index(look_id) + 1
 
         return self._database.write(work)
 

@@ -25,7 +25,7 @@ class Measure:
         value: Point estimate on the shipped graph.
         low, high: Ends of the interval at ``level``.
         n: Rows it was computed from.
-        method: ``bootstrap``, ``exact`` or ``none``.
+        method: ``exact``, ``score``, ``delong``, ``bootstrap``, ``delta`` or ``none``.
         higher_is_better: Direction.
     """
 

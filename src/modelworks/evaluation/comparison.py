@@ -27,9 +27,6 @@ ABSOLUTE_MARGIN = 0.01
 RELATIVE_MARGIN = 0.02
 """The same for losses without a fixed scale, as a share of the other model's loss."""
 
-SLICE_MARGINS = 5
-"""A slice may be worse by so many margins: slices are small, and noise on one of them is no regression."""
-
 
 @dataclass(frozen=True)
 class PairedShares:
@@ -241,9 +238,7 @@ def _slices(
             member = np.asarray(group == index)
             if not member.any() or margin is None:
                 continue
-            record = _compare(
-                metric, first.take(member), second.take(member), tail, SLICE_MARGINS * margin, None
-            )
+            record = _compare(metric, first.take(member), second.take(member), tail, margin, None)
             known = record["n"] >= SLICE_ROWS and not record["undefined"]
             record.update(
                 slice=f"{column} = {name}",
@@ -255,8 +250,9 @@ def _slices(
 
 
 def _p_worse(record: Mapping[str, Any]) -> float:
-    """Return the one-sided p-value that the first model is worse, from the difference's 95 % limits."""
+    """Return the one-sided p-value that the first model is worse by more than the margin, from the 95 % limits."""
     error = (record["high"] - record["low"]) / (2 * 1.959964)
+    distance = record["difference"] + record["margin"]
     if error <= 0:
-        return 1.0 if record["difference"] >= 0 else 0.0
-    return normal.cumulative(record["difference"] / error)
+        return 1.0 if distance >= 0 else 0.0
+    return normal.cumulative(distance / error)

@@ -17,7 +17,7 @@ from modelworks.evaluation.slices import SLICE_ROWS
 def slice_checks(evaluation: Mapping[str, Any], gate: Sequence[Bound]) -> list[Finding]:
     """Check every declared slice on the primary metric.
 
-    A slice fails if it is shown, at Holm's adjusted error, to be no better than guessing or to miss the task's bound
+    A slice fails if it is shown, at Holm's adjusted error, to be worse than guessing or to miss the task's bound
     on the primary metric. It is unknown under 100 rows, and where it looks no better than guessing.
     """
     records = evaluation["slices"]
@@ -81,7 +81,7 @@ def _slice_check(
 
 
 def champion_slice_checks(champion: Mapping[str, Any] | None) -> list[Finding]:
-    """Check that no declared slice is shown to be worse than under the champion (Holm)."""
+    """Check that no declared slice is shown to be worse than under the champion by more than the margin (Holm)."""
     if champion is None or champion["method"] == SEQUENTIAL:
         return []
     tail = (1 - champion["gate_level"]) / 2

@@ -83,11 +83,13 @@ class Modelworks(Method):
         return GraphSession(self.model.onnx)
 
     def training_table_of(self, fold: Fold) -> Any:
+        import pandas as pd
         import pyarrow
 
         from modelworks.core.schema import Column, ColumnKind, Schema
-        from modelworks.core.task import SplitPolicy, Task, TaskKind
-        from modelworks.data import split, training_table
+        from modelworks.core.task import Task, TaskKind
+        from modelworks.data import training_table
+        from modelworks.data.folds import fold_count, stratified_folds
 
         kind = TaskKind(fold.kind)
         regression = fold.kind == "regression"
@@ -111,9 +113,17 @@ class Modelworks(Method):
             )
         )
         schema = Schema(columns=tuple(columns), rows=len(frame))
-        parts = split(table, schema, TARGET, kind, SplitPolicy(), 0, sealed=np.zeros(0, dtype=np.int64))
         task = Task(name="accuracy", data="memory", target=TARGET, kind=kind)
-        return training_table(table, schema, task, parts.train, parts.folds)
+        strata = (
+            pd.qcut(target, 10, labels=False, duplicates="drop")
+            if regression
+            else np.unique(target, return_inverse=True)[1]
+        )
+        rows = np.arange(len(frame))
+        folds = stratified_folds(
+            np.asarray(strata), rows, fold_count(len(rows), len(rows)), np.random.default_rng(0)
+        )
+        return training_table(table, schema, task, rows, folds)
 
     def predict(self, frame: Any) -> np.ndarray:
         from modelworks.compute.feeds import pack_columns

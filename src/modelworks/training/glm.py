@@ -104,7 +104,9 @@ def fit_glm(
     dense = problem.dense_target[rows]
     if problem.kind is TaskKind.REGRESSION:
         right = (matrix.T @ (weight * dense).astype(np.float32)).astype(np.float64)
-        return LinearFit(coefficients=np.asarray(np.linalg.solve(gram + np.diag(ridge), right)), penalty=penalty)
+        return LinearFit(
+            coefficients=np.asarray(np.linalg.solve(gram + np.diag(ridge), right)), penalty=penalty
+        )
     inverse = np.linalg.inv(_CURVATURE[problem.kind] * gram + np.diag(ridge))
     if start is None:
         first = np.zeros((columns, problem.outputs))

@@ -64,26 +64,34 @@ class Basis:
             result[:, -len(self.gaps) :] = np.isnan(table[:, self.gaps])
         return result
 
+    def write_filled(self, graph: Graph, table: str) -> str:
+        """Add the numeric columns with gaps filled, ``[rows, numbers]``."""
+        numbers = graph.columns(table, self.numeric)
+        fill = graph.constant(self.fill[None, :], np.float32)
+        return graph.op("Where", graph.op("IsNaN", numbers), fill, numbers)
+
+    def write_hot(self, graph: Graph, table: str) -> str:
+        """Add the indicators of levels as BOOL ``[rows, indicators]``."""
+        value = graph.constant(self.value[None, :], np.float32)
+        return graph.op("Equal", graph.columns(table, self.hot), value)
+
+    def write_gaps(self, graph: Graph, table: str) -> str:
+        """Add the missing flags as BOOL ``[rows, flags]``."""
+        return graph.op("IsNaN", graph.columns(table, self.gaps))
+
     def write(self, graph: Graph, table: str) -> str:
         """Add the basis to a graph; returns the float32 tensor ``[rows, columns]``."""
         parts = []
         if len(self.numeric):
-            numbers = graph.columns(table, self.numeric)
-            filled = graph.op(
-                "Where", graph.op("IsNaN", numbers), graph.constant(self.fill[None, :], np.float32), numbers
-            )
+            filled = self.write_filled(graph, table)
             parts.append(_clipped(graph, filled, self.centre, self.scale, -_SPREADS, _SPREADS))
             if len(self.piece):
-                parts.append(
-                    _clipped(graph, graph.columns(filled, self.piece), self.low, self.width, 0.0, 1.0)
-                )
+                pieces = graph.columns(filled, self.piece)
+                parts.append(_clipped(graph, pieces, self.low, self.width, 0.0, 1.0))
         if len(self.hot):
-            same = graph.op(
-                "Equal", graph.columns(table, self.hot), graph.constant(self.value[None, :], np.float32)
-            )
-            parts.append(graph.cast(same, FLOAT))
+            parts.append(graph.cast(self.write_hot(graph, table), FLOAT))
         if len(self.gaps):
-            parts.append(graph.cast(graph.op("IsNaN", graph.columns(table, self.gaps)), FLOAT))
+            parts.append(graph.cast(self.write_gaps(graph, table), FLOAT))
         return graph.concat(parts)
 
 

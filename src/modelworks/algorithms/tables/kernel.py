@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from modelworks.algorithms.graph import Graph
 from modelworks.core.budget import Budget
-from modelworks.core.task import TaskKind
 from modelworks.training.glm import LinearFit, fit_glm
 from modelworks.training.member import FoldFit
 from modelworks.training.problem import Floats, Problem, Rows
@@ -77,9 +76,7 @@ def _kernel(inputs: Singles, chosen: Rows, metric: Singles, bandwidth: float) ->
     """Build a kernel on the rows ``chosen``; ``bandwidth`` is in median distances."""
     root = np.sqrt(metric)
     sample = inputs[chosen[:: max(1, len(chosen) // _SCALE_ROWS)]] * root
-    distance = (
-        np.square(sample).sum(1)[:, None] + np.square(sample).sum(1)[None, :] - 2.0 * sample @ sample.T
-    )
+    distance = np.square(sample).sum(1)[:, None] + np.square(sample).sum(1)[None, :] - 2.0 * sample @ sample.T
     upper = distance[np.triu_indices(len(sample), 1)]
     median = float(np.sqrt(max(np.median(upper), 1e-12))) if len(upper) else 1.0
     root = (root / np.float32(bandwidth * max(median, 1e-6))).astype(np.float32)
@@ -177,46 +174,31 @@ class KernelMachine:
         """Nothing is left to agree on: the penalty was fixed by the first fold."""
         return fits
 
-    def finish(self, fits: dict[int, FoldFit], budget: Budget) -> KernelFit:
-        """Fit once more on all rows."""
-        assert self._penalty is not None
-        rows = np.arange(self.problem.rows)
-        kernel = self._learned_kernel(rows, budget)
-        matrix = kernel.features(self.features)
-        fit = fit_glm(
-            matrix,
-            self.problem,
-            rows,
-            gram=self._gram(matrix, rows),
-            penalty=self._penalty * (1.0 if self.problem.kind is TaskKind.REGRESSION else 1.0),
-            budget=budget,
-        )
-        return KernelFit(kernel=kernel, weights=_on_landmarks(kernel, fit))
+    def write(self, graph: Graph, fits: dict[int, FoldFit], features: str, weight: float) -> str:
+        """Write the weighted mean score of the fold models; returns ``[rows, outputs]``."""
+        share = weight / len(fits)
+        return graph.total([_write(graph, fit.part, features, share) for fit in fits.values()])
 
-    def predict(self, model: KernelFit, features: Singles) -> Floats:
-        """Return scores of new rows."""
-        return model.scores(features)
 
-    def write(self, graph: Graph, model: KernelFit, features: str, weight: float) -> str:
-        """Write the weighted scores; returns ``[rows, outputs]``."""
-        kernel = model.kernel
-        scaled = graph.op("Mul", features, graph.constant(kernel.root[None, :], np.float32))
-        own = graph.op("ReduceSumSquare", scaled, graph.constant([1], np.int64), keepdims=1)
-        cross = graph.op(
-            "Gemm",
-            scaled,
-            graph.constant(-2.0 * kernel.landmarks, np.float32),
-            graph.constant(np.square(kernel.landmarks).sum(1), np.float32),
-            transB=1,
-        )
-        distance = graph.op("Relu", graph.op("Add", cross, own))
-        values = graph.op("Exp", graph.op("Neg", distance))
-        return graph.op(
-            "Gemm",
-            values,
-            graph.constant(model.weights[:-1] * weight, np.float32),
-            graph.constant(model.weights[-1] * weight, np.float32),
-        )
+def _write(graph: Graph, model: KernelFit, features: str, weight: float) -> str:
+    kernel = model.kernel
+    scaled = graph.op("Mul", features, graph.constant(kernel.root[None, :], np.float32))
+    own = graph.op("ReduceSumSquare", scaled, graph.constant([1], np.int64), keepdims=1)
+    cross = graph.op(
+        "Gemm",
+        scaled,
+        graph.constant(-2.0 * kernel.landmarks, np.float32),
+        graph.constant(np.square(kernel.landmarks).sum(1), np.float32),
+        transB=1,
+    )
+    distance = graph.op("Relu", graph.op("Add", cross, own))
+    values = graph.op("Exp", graph.op("Neg", distance))
+    return graph.op(
+        "Gemm",
+        values,
+        graph.constant(model.weights[:-1] * weight, np.float32),
+        graph.constant(model.weights[-1] * weight, np.float32),
+    )
 
 
 def _linear(matrix: Singles, fit: LinearFit) -> Floats:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from modelworks.algorithms.graph import Graph
-from modelworks.algorithms.tables.basis import fit_basis
+from modelworks.algorithms.tables.basis import Basis, fit_basis
 from modelworks.algorithms.tables.boosted import BoostedTrees
-from modelworks.algorithms.tables.encoder import fit_encoder
-from modelworks.algorithms.tables.linear import LinearModel
+from modelworks.algorithms.tables.encoder import Encoder, fit_encoder
 from modelworks.algorithms.tables.outputs import write_outputs
+from modelworks.algorithms.tables.portfolio import build_member, portfolio_for
 from modelworks.algorithms.tables.problem import SUPPORTED, problem_of
 from modelworks.algorithms.trees import merge, write_trees
 from modelworks.core.budget import Budget
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.signature import Signature
-from modelworks.core.task import Limits, TaskKind
+from modelworks.core.task import Limits
 from modelworks.data import TrainingTable
-from modelworks.training.pool import pool_weights, pooled
+from modelworks.training.problem import Problem
+from modelworks.training.race import Entry, Raced, race
 
 CARD = Card(
     name="tables.portfolio",
-    version=1,
+    version=2,
     kinds=SUPPORTED,
-    summary="A small fixed portfolio of linear models and boosted trees, pooled and calibrated out of fold.",
+    summary="Linear models, boosted trees and kernel machines: raced, pooled and calibrated out of fold.",
     source="Erickson et al. 2020 (AutoGluon); Salinas and Erickson 2023 (TabRepo); Ke et al. 2017 (LightGBM)",
 )
 
@@ -39,7 +39,8 @@ class TableRecipe:
     Attributes:
         limits: Size, latency and budget the model must keep.
         metric: Metric of the task; steers the decision threshold.
-        order: Names of members to try first (from memory of earlier tasks); empty = the portfolio's own order.
+        order: Members that won on similar tables (from memory of earlier tasks): they alone run, in this order;
+            empty = the whole portfolio.
         keep_oof: Whether ``diagnostics["oof"]`` holds the out-of-fold predictions.
     """
 
@@ -56,86 +57,86 @@ class TableRecipe:
         self, train: TrainingTable, valid: TrainingTable | None, budget: Budget, seed: int
     ) -> FittedModel:
         """Fit a model; see ``core.estimator.Estimator``."""
-        cpu_parts: dict[str, float] = {}
         clock = time.process_time
-
         mark = clock()
         problem = problem_of(train)
+        portfolio = portfolio_for(problem, self.order)
         encoder = fit_encoder(train)
         table = encoder.transform(train.columns, train.rows)
-        basis = fit_basis(table, encoder.features)
+        basis = fit_basis(table, encoder.features, max_columns=portfolio.columns)
         smooth = basis.transform(table)
-        cpu_parts["encode"] = clock() - mark
+        cpu_parts = {"encode": clock() - mark}
 
-        linear = LinearModel(name="linear", problem=problem, features=smooth)
-        members: list[Any] = [linear]
-        small = train.rows < 3000
-        boosted = BoostedTrees(
-            name="boosted",
-            problem=problem,
-            features=table,
-            seed=seed,
-            settings={
-                "learning_rate": 0.05,
-                "num_leaves": 16 if small else 31,
-                "min_data_in_leaf": 8 if small else 20,
-                "feature_fraction": 0.6,
-                "bagging_fraction": 0.85,
-                "bagging_freq": 1,
-                "lambda_l2": 1.0,
-            },
-        )
-        if problem.kind is not TaskKind.MULTILABEL:
-            members.append(boosted)
-        fits = {}
-        scores = []
-        for member in members:
-            mark = clock()
-            folds = {fold: member.fit_fold(fold, budget) for fold in problem.fold_numbers}
-            fits[member.name] = member.settle(folds, budget)
-            whole = np.zeros((problem.rows, problem.outputs))
-            for fold, fit in fits[member.name].items():
-                whole[problem.parts(fold)[1]] = fit.scores
-            scores.append(whole)
-            cpu_parts[member.name] = clock() - mark
-        everything = np.arange(problem.rows)
-        weights = pool_weights(scores, problem, everything, floor=0.05)
-        oof = pooled(scores, weights)
+        members = [build_member(name, portfolio, problem, table, smooth, seed) for name in portfolio.members]
+        raced = race(members, problem, problem.fold_numbers[: portfolio.folds], budget)
+        cpu_parts |= {entry.member.name: entry.cpu_s for entry in raced.entries}
 
         mark = clock()
-        graph = Graph()
-        encoded = encoder.write(graph)
-        terms = []
-        for member, weight in zip(members, weights.tolist(), strict=True):
-            if not weight:
-                continue
-            if isinstance(member, LinearModel):
-                terms.append(member.write(graph, fits[member.name], basis.write(graph, encoded), weight))
-            else:
-                parts = member.trees(fits[member.name])
-                terms.append(write_trees(graph, merge(parts).scaled(weight / len(parts)), encoded))
-        outputs = write_outputs(graph, graph.total(terms), problem, train.classes, 0.5)
-        signature = Signature(inputs=encoder.tensors, outputs=outputs, classes=train.classes)
-        onnx = graph.finish(signature)
+        threshold = 0.5
+        kept = [entry for entry in raced.entries if entry.weight]
+        onnx, signature, shrunk = self._written(kept, encoder, basis, problem, train.classes, threshold)
         cpu_parts["export"] = clock() - mark
         return FittedModel(
             onnx=onnx,
             signature=signature,
             diagnostics={
-                "members": [
-                    {
-                        "name": member.name,
-                        "oof_loss": problem.reported(problem.loss(score)),
-                        "cpu_s": cpu_parts[member.name],
-                        "weight": float(weight),
-                        "kept": bool(weight),
-                    }
-                    for member, score, weight in zip(members, scores, weights, strict=True)
-                ],
-                "oof_loss": problem.reported(problem.loss(oof)),
-                "chosen": "pool",
-                "threshold": 0.5,
-                "folds": len(problem.fold_numbers),
+                "members": [_shown(entry) for entry in raced.entries],
+                "oof_loss": problem.reported(problem.loss(raced.scores, raced.rows)),
+                "chosen": _reason(raced, shrunk),
+                "threshold": threshold,
+                "folds": len(kept[0].fits),
                 "cpu_parts": cpu_parts,
+                **({"oof": {"rows": raced.rows, "scores": raced.scores}} if self.keep_oof else {}),
             },
         )
+
+    def _written(
+        self,
+        kept: Sequence[Entry],
+        encoder: Encoder,
+        basis: Basis,
+        problem: Problem,
+        classes: tuple[str, ...],
+        threshold: float,
+    ) -> tuple[bytes, Signature, str]:
+        """Write the graph; one that is too large answers with the trees of fewer folds."""
+        folds = len(kept[0].fits)
+        shrunk = ""
+        while True:
+            graph = Graph()
+            encoded = encoder.write(graph)
+            smooth = ""
+            terms = []
+            for entry in kept:
+                member: Any = entry.member
+                if isinstance(member, BoostedTrees):
+                    trees = member.trees(dict(list(entry.fits.items())[:folds]))
+                    terms.append(write_trees(graph, merge(trees).scaled(entry.weight / len(trees)), encoded))
+                else:
+                    smooth = smooth or basis.write(graph, encoded)
+                    terms.append(member.write(graph, entry.fits, smooth, entry.weight))
+            outputs = write_outputs(graph, graph.total(terms), problem, classes, threshold)
+            signature = Signature(inputs=encoder.tensors, outputs=outputs, classes=classes)
+            onnx = graph.finish(signature)
+            if len(onnx) <= self.limits.size_mb * 1e6 or folds == 1:
+                return onnx, signature, shrunk
+            folds -= 1
+            shrunk = f"; the trees of {folds} fold(s) answer, to stay within {self.limits.size_mb:g} MB"
+
+
+def _shown(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.member.name,
+        "oof_loss": entry.loss,
+        "cpu_s": entry.cpu_s,
+        "weight": entry.weight,
+        "kept": bool(entry.weight),
+        "why": entry.why,
+    }
+
+
+def _reason(raced: Raced, shrunk: str) -> str:
+    names = [entry.member.name for entry in raced.entries if entry.weight]
+    said = f"{names[0]} alone" if len(names) == 1 else f"a calibrated pool of {', '.join(names)}"
+    early = "; the budget ended the race early" if raced.stopped else ""
+    return f"{said}: least out-of-fold loss{early}{shrunk}"

@@ -95,6 +95,7 @@ class OrderRun:
 
         workspace = self._workspace
         run = self.order.run if kind == KIND else f"{self.order.run}-{kind}"
+        ended = run in {row.id for row in workspace.catalog.runs.find(kind=kind, status="done")}
         log = JsonLines(workspace.logs / f"{run}.jsonl")
         events = fan_out(log, self._events) if self._events is not None else log
         try:
@@ -123,6 +124,7 @@ class OrderRun:
                         stamp=wiring.stamp_of,
                         stopped=self._stopped,
                         strict=self._strict,
+                        again=ended,
                     ),
                     slots=self.slots,
                     clock=SystemClock(),

@@ -30,18 +30,17 @@ class Decisions:
     Args:
         shelf: Where they are kept.
         run: Run id.
-        fresh: Forget what was decided: the run had ended and begins anew.
     """
 
-    def __init__(self, shelf: Shelf, run: str, *, fresh: bool = False) -> None:
+    def __init__(self, shelf: Shelf, run: str) -> None:
         self._shelf = shelf
         self._space = f"{SPACE}:{run}"[:50]
-        self._made: dict[str, Any] = {} if fresh else shelf.recall(self._space)
+        self._made: dict[str, Any] = shelf.recall(self._space)
 
-    def once(self, name: str, decide: Callable[[], Any]) -> Any:
-        """Return what was decided under ``name``; decide and keep it durably if nothing was."""
+    def once(self, name: str, decide: Callable[[], Any], *, again: bool = False) -> Any:
+        """Return what was decided under ``name``; decide and keep it durably if nothing was, or ``again``."""
         key = name[:200]
-        if key not in self._made:
+        if again or key not in self._made:
             self._made[key] = decide()
             self._shelf.remember(self._space, key, self._made[key])
         return self._made[key]

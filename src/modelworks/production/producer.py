@@ -52,6 +52,7 @@ class Conditions:
         stamp: Tells the state of a remote source, so that a changed one is read again.
         stopped: Whether somebody asked to stop.
         strict: Whether a mistake in a line is raised instead of becoming a verdict.
+        again: Whether the run had ended before: remote sources are looked at again.
     """
 
     run: str
@@ -60,6 +61,7 @@ class Conditions:
     stamp: Callable[[str], str] = str
     stopped: Callable[[], bool] = bool
     strict: bool = False
+    again: bool = False
 
 
 class _Work:
@@ -73,6 +75,7 @@ class _Work:
         self.judged: Handle | None = None
         self.look = 0
         self.champion = ""
+        self.created = 0.0
 
     @property
     def priority(self) -> float:
@@ -127,7 +130,7 @@ class Producer:
             key: Lesson.from_json(value)
             for key, value in (catalog.memory.recall(LESSONS) if conditions.memory else {}).items()
         }
-        self._created = float(decisions.once("created", clock.wall))
+        self._stamps: dict[str, str] = {}
 
     def read(self) -> Plan:
         """Read every table and plan every task.
@@ -193,7 +196,7 @@ class Producer:
                 if source is None:
                     continue
                 if "://" in source:
-                    stamp = self.decisions.once(f"stamp:{source}", partial(self._conditions.stamp, source))
+                    stamp = self._stamp(source)
                     params |= {"url" if name == "source" else "test_url": source, f"{name}_stamp": stamp}
                 else:
                     inputs[name] = Path(source)
@@ -201,6 +204,14 @@ class Producer:
         except ModelworksError as error:
             self._give_up(line.name, line, error)
             return None
+
+    def _stamp(self, source: str) -> str:
+        if source not in self._stamps:
+            decide = partial(self._conditions.stamp, source)
+            self._stamps[source] = str(
+                self.decisions.once(f"stamp:{source}", decide, again=self._conditions.again)
+            )
+        return self._stamps[source]
 
     @staticmethod
     def _test_data(line: Line) -> str | None:
@@ -244,8 +255,10 @@ class Producer:
             self._start_fit(work)
 
     def _start_fit(self, work: _Work) -> None:
-        start = self.decisions.once(f"start:{work.task.name}", lambda: self._start(work))
-        work.champion = start["champion"]
+        start = self.decisions.once(
+            f"start:{work.table.tree[:16]}:{work.task.name}", lambda: self._start(work)
+        )
+        work.champion, work.created = start["champion"], start["created"]
         limits = work.task.limits
         work.fit = self._call(
             steps.fit,
@@ -269,8 +282,8 @@ class Producer:
         advice = (
             advise(work.planned.facts, list(self._lessons.values())) if self._conditions.memory else Advice()
         )
-        champion = self._releases.champion(work.task.name, self._conditions.run)
-        return {"advice": advice.to_json(), "champion": champion}
+        champion = self._releases.champion(work.task.name, self._conditions.run, work.table.tree)
+        return {"advice": advice.to_json(), "champion": champion, "created": self._clock.wall()}
 
     def _fitted(self, work: _Work, handle: Handle) -> None:
         self._fitting -= 1
@@ -315,7 +328,7 @@ class Producer:
             "test": work.fit.value["test"],
             "looks": work.look,
             "cost": {"cpu_s": sum(sum(parts.values()) for parts in own.values()), "parts": _parts(own)},
-            "created": self._created,
+            "created": work.created,
         }
         papers = self._call(
             steps.papers,
@@ -339,13 +352,13 @@ class Producer:
         released: dict[str, Any] = {"report": str(handle.path("report.html"))}
         if verdict.kind is VerdictKind.RELEASED:
             package = handle.value["package"]
-            folder = self._releases.release(
-                work.task.name,
-                self._conditions.run,
-                handle.tree,
-                package,
-                {"metric": work.judged.value["metric"]},
-            )
+            made = {
+                "run": self._conditions.run,
+                "table": work.table.tree,
+                "tree": handle.tree,
+                "package": package,
+            }
+            folder = self._releases.release(work.task.name, made)
             released = {"package": package, "path": str(folder), "report": str(folder / "report.html")}
         self._end(work, verdict, **released)
 

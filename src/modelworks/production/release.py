@@ -31,33 +31,39 @@ class Releases:
         self._store = store
         self._folder = folder
 
-    def champion(self, name: str, run: str) -> str:
-        """Return the tree of the newest version that another run released, or an empty text."""
+    def champion(self, name: str, run: str, table: str) -> str:
+        """Return the tree of the newest version that another run, or other data, brought; or an empty text."""
         try:
             history = self._catalog.names.history(SPACE, name)
         except NotFound:
             return ""
-        others = [item.value["tree"] for item in history if item.value["run"] != run]
+        mine = (run, table)
+        others = [item.value["tree"] for item in history if (item.value["run"], item.value["table"]) != mine]
         tree = str(others[-1]) if others else ""
         return tree if tree and self._store.has(tree) else ""
 
-    def release(self, name: str, run: str, tree: str, package: str, manifest: dict[str, Any]) -> Path:
+    def release(self, name: str, made: dict[str, Any]) -> Path:
         """Let ``name`` point to a package from now on; doing it again changes nothing.
+
+        Args:
+            name: The model's name.
+            made: ``run``, ``table`` (digest of the data), ``tree`` (of the package's files), ``package`` (its digest).
 
         Returns:
             The plain folder of the package.
         """
+        tree = str(made["tree"])
         self._catalog.packages.add(
             PackageRow(
                 digest=tree,
                 name=name,
-                run=run,
+                run=made["run"],
                 label=name,
                 verdict="released",
-                manifest={"package": package, **manifest},
+                manifest={"package": made["package"]},
             )
         )
-        version = self._version(name, run, tree, package)
+        version = self._version(name, made)
         home = self._folder / name
         folder = home / f"v{version}"
         if not folder.is_dir():
@@ -71,20 +77,16 @@ class Releases:
         self._point(home, f"v{self._catalog.names.get(SPACE, name).version}")
         return folder
 
-    def _version(self, name: str, run: str, tree: str, package: str) -> int:
-        value = {"run": run, "tree": tree, "package": package}
+    def _version(self, name: str, made: dict[str, Any]) -> int:
+        writer = f"{made['run']}:{made['tree']}"[:200]
         while True:
             history = self._catalog.names.history(SPACE, name)
             for item in history:
-                if item.value["tree"] == tree:
+                if item.value["tree"] == made["tree"]:
                     return item.version
             newest = history[-1].version if history else 0
-            try:
-                return self._catalog.names.set(
-                    SPACE, name, value, expected=newest, writer=f"{run}:{tree}"[:200]
-                )
-            except Conflict:
-                continue
+            with contextlib.suppress(Conflict):
+                return self._catalog.names.set(SPACE, name, made, expected=newest, writer=writer)
 
     def _point(self, home: Path, version: str) -> None:
         link = home / CURRENT

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged_samples import BINARY, Sample, binary, constant, multiclass, multilabel, regression
+from judged_samples import BINARY, MULTICLASS, Sample, binary, constant, multiclass, multilabel, regression
 
 from modelworks.core.errors import BudgetStopped, DataError, ModelworksError, OutOfMemory
 from modelworks.core.task import Bound, Limits
@@ -323,3 +323,24 @@ def test_a_binary_task_is_judged_on_the_class_that_counts() -> None:
     kind, outputs, truth, classes = binary(np.random.default_rng(21), 200)
     record = evaluate(kind, outputs, truth, classes, positive="no")
     assert kind is BINARY and record["positive"] == "no"
+
+
+def test_a_slice_of_one_class_is_no_reason_to_refuse_and_asks_for_no_million_rows() -> None:
+    rng = np.random.default_rng(22)
+    truth = np.where(np.arange(900) < 300, 0, rng.integers(0, 3, 900))
+    p = np.eye(3)[truth] * 0.94 + 0.02
+    place = np.where(np.arange(900) < 300, "calm", "lively").astype(object)
+    assert (
+        judged((MULTICLASS, {"probabilities": p}, truth, list("abc")), slices={"place": place}).kind
+        is RELEASED
+    )
+
+
+def test_a_slice_without_positives_asks_for_rows_that_should_hold_some() -> None:
+    kind, outputs, truth, classes = binary(np.random.default_rng(23), 1000, positives=0.2)
+    order = np.argsort(truth, kind="stable")
+    sample: Sample = (kind, {"probabilities": outputs["probabilities"][order]}, truth[order], classes)
+    place = np.where(np.arange(1000) < 150, "calm", "lively").astype(object)
+    verdict = judged(sample, slices={"place": place})
+    assert verdict.kind is NEEDS_EVIDENCE and "not defined on these 150 rows" in verdict.cause
+    assert 40 <= verdict.needed["place = calm"] <= 65

@@ -141,6 +141,12 @@ def compare(
     return record
 
 
+def default_margin(metric: str, higher_is_better: bool, other: float) -> float:
+    """Return how much worse than ``other`` still counts as not worse."""
+    fixed = higher_is_better or metric == "ece"
+    return ABSOLUTE_MARGIN if fixed else RELATIVE_MARGIN * abs(other)
+
+
 def is_constant(predictions: Predictions) -> bool:
     """Say whether a model gives every row one answer."""
     answers = predictions.prediction if predictions.probabilities is None else predictions.probabilities
@@ -174,8 +180,7 @@ def _compare(
         record["undefined"] = f"{metric.name} is not defined on these {first.rows} rows"
         return record
     if margin is None:
-        fixed = metric.higher_is_better or metric.name == "ece"
-        margin = ABSOLUTE_MARGIN if fixed else RELATIVE_MARGIN * abs(values[1])
+        margin = default_margin(metric.name, metric.higher_is_better, values[1])
     found = _estimate(metric, pair, is_constant(second), rng)
     p = found.exact_p() if isinstance(found, PairedShares) else p_value(found, 0.0)
     record.update(

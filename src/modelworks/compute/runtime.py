@@ -22,13 +22,20 @@ class GraphSession:
         onnx: Bytes of the graph; never a path, so that no external data can be read.
         threads: Intra-op threads; 1 is right for small models.
         providers: ONNX Runtime execution providers in order of preference.
+        arena: Keep a memory arena; without one a small model takes half the memory and gives all of it back,
+            at the same speed.
 
     Raises:
         TrustError: ONNX Runtime refuses the bytes.
     """
 
     def __init__(
-        self, onnx: bytes, *, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)
+        self,
+        onnx: bytes,
+        *,
+        threads: int = 1,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        arena: bool = True,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -37,6 +44,7 @@ class GraphSession:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = arena
         try:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=list(providers))
         except Exception as error:

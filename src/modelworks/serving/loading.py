@@ -16,11 +16,11 @@ import numpy as np
 from modelworks.compute.feeds import pack_rows
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import ModelworksError, TrustError
-from modelworks.core.signature import Signature
+from modelworks.core.signature import Signature, Tensor
 from modelworks.packaging.replay import ReplayLimits, replay
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Quarantined
-from modelworks.serving.memory import allocated_bytes
+from modelworks.serving.memory import allocated_bytes, trim
 from modelworks.serving.model import LoadedModel, ModelSource
 from modelworks.serving.tensors import DTYPES, Array
 from modelworks.serving.work import Work, run_stacked
@@ -174,26 +174,41 @@ class Loader:
         """Record that a package must not be loaded, and why."""
         self.proofs.put(Proof(digest=digest, outcome="quarantined", cause=cause, wall=time.time()))
 
+    def drop(self, held: list[Any], *, give_back: bool) -> None:
+        """Let go of the last references to sessions, not while another load is being measured."""
+        with self._building:
+            held.clear()
+            if give_back:
+                trim()
+
     def _build(self, signature: Signature, model: LoadedModel) -> Loaded:
         before = allocated_bytes()
         start = time.perf_counter()
-        session = GraphSession(model.onnx, threads=max(1, self.limits.threads))
+        session = GraphSession(model.onnx, threads=max(1, self.limits.threads), arena=False)
         check_names(session, signature)
         curve = LatencyCurve(self.limits.batch_rows)
-        feeds = sample_feeds(signature, model.examples)
-        if feeds is not None:
-            self._warm_up(session, signature, feeds, curve)
-        memory = max(0, allocated_bytes() - before)
+        samples = sample_feeds(signature, model.examples)
+        if samples:
+            self._warm_up(session, signature, samples, curve)
+        # Garbage that other threads free meanwhile can only make the difference too small; weights are never
+        # smaller than half the file.
+        memory = max(len(model.onnx) // 2, allocated_bytes() - before)
         return Loaded(session=session, curve=curve, memory_bytes=memory, load_s=time.perf_counter() - start)
 
     def _warm_up(
-        self, session: GraphSession, signature: Signature, feeds: dict[str, Array], curve: LatencyCurve
+        self,
+        session: GraphSession,
+        signature: Signature,
+        samples: list[dict[str, Array]],
+        curve: LatencyCurve,
     ) -> None:
+        feeds = samples[0]
+
         def run(rows: int) -> None:
             works = [Work(feeds, 1, None, _ignore, enqueued=0.0) for _ in range(rows)]
             run_stacked(session, works)
 
-        if stacks(session, signature, feeds):
+        if stacks(session, signature, samples):
             curve.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
         else:
             alone = LatencyCurve(1)
@@ -214,45 +229,51 @@ def check_names(session: GraphSession, signature: Signature) -> None:
         raise TrustError(f"The graph has no output {sorted(missing)}.", code="MW3421")
 
 
-def sample_feeds(signature: Signature, examples: Mapping[str, Any] | None) -> dict[str, Array] | None:
-    """Return one-row feeds to warm up with: the first golden row, else zeros; ``None`` if a size is unknown."""
+def sample_feeds(signature: Signature, examples: Mapping[str, Any] | None) -> list[dict[str, Array]]:
+    """Return two different one-row feeds: golden rows if there are any, else made-up values; empty if a size is
+    unknown."""
     if examples is not None and all(tensor.columns for tensor in signature.inputs):
         try:
-            return pack_rows(signature, list(examples["rows"][:1]))
+            return [pack_rows(signature, [row]) for row in list(examples["rows"])[:2]]
         except (ModelworksError, KeyError, TypeError):
-            return None
+            return []
     if any(axis < 0 for tensor in signature.inputs for axis in tensor.shape[1:]):
-        return None
-    feeds: dict[str, Array] = {}
-    for tensor in signature.inputs:
-        shape = (1, *tensor.shape[1:])
-        if tensor.datatype == "BYTES":
-            feeds[tensor.name] = np.full(shape, "", dtype=object)
-        else:
-            feeds[tensor.name] = np.zeros(shape, dtype=DTYPES[tensor.datatype])
-    return feeds
+        return []
+    random = np.random.default_rng(0)
+    return [{tensor.name: _made_up(tensor, random) for tensor in signature.inputs} for _ in range(2)]
 
 
-def stacks(session: GraphSession, signature: Signature, feeds: dict[str, Array]) -> bool:
+def _made_up(tensor: Tensor, random: np.random.Generator) -> Array:
+    shape = (1, *tensor.shape[1:])
+    if tensor.datatype == "BYTES":
+        return np.full(shape, f"text {random.integers(100)}", dtype=object)
+    dtype = DTYPES[tensor.datatype]
+    if dtype.kind == "f":
+        return random.uniform(0.1, 0.9, shape).astype(dtype)
+    return random.integers(0, 2, shape).astype(dtype)
+
+
+def stacks(session: GraphSession, signature: Signature, samples: list[dict[str, Array]]) -> bool:
     """Say whether two stacked rows get the answers each gets alone (else the model is never batched)."""
-    if any(tensor.shape[0] >= 0 for tensor in signature.inputs):
+    if len(samples) < 2 or any(tensor.shape[0] >= 0 for tensor in signature.inputs):
         return False
+    one, other = samples
     try:
-        alone = session.run(feeds)
-        both = session.run({name: np.concatenate([array, array]) for name, array in feeds.items()})
+        both = session.run({name: np.concatenate([array, other[name]]) for name, array in one.items()})
+        alone = [session.run(one), session.run(other)]
     except Exception:
         return False
-    for name, array in alone.items():
-        for row in (0, 1):
-            found = both[name][row : row + 1] if both[name].ndim else both[name]
-            if found.shape != array.shape:
-                return False
-            if array.dtype.kind == "f":
-                if not np.allclose(found, array, rtol=1e-3, atol=1e-5, equal_nan=True):
-                    return False
-            elif not np.array_equal(found, array):
-                return False
-    return True
+    return all(
+        _same(answer[name], both[name][row : row + 1]) for row, answer in enumerate(alone) for name in answer
+    )
+
+
+def _same(one: Array, other: Array) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind == "f":
+        return np.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
+    return bool(np.array_equal(one, other))
 
 
 def _ignore(answer: object, error: object) -> None:

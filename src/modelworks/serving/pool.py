@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from queue import SimpleQueue
@@ -31,7 +32,7 @@ class WorkerPool:
         self._jobs: SimpleQueue[tuple[Lane, list[Work]] | None] = SimpleQueue()
         self._free = threads
         self._lanes: dict[Lane, None] = {}
-        self._running: dict[int, tuple[Lane, list[Work]]] = {}
+        self._running: dict[int, tuple[Lane, list[Work], float]] = {}
         self._virtual_s = 0.0
         self._sweep: TimerHandle | None = None
         self._hold: TimerHandle | None = None
@@ -87,7 +88,10 @@ class WorkerPool:
         self._free -= 1
         lane.running += 1
         self._virtual_s = max(self._virtual_s, lane.virtual_s)
-        self._running[id(batch)] = (lane, batch)
+        # Charged by forecast now, so that a second thread sees it, and corrected when the run has ended.
+        forecast_s = lane.curve.estimate(sum(work.rows for work in batch)) / lane.limits.weight
+        lane.virtual_s += forecast_s
+        self._running[id(batch)] = (lane, batch, forecast_s)
         self._jobs.put((lane, batch))
 
     def _work(self) -> None:
@@ -95,23 +99,27 @@ class WorkerPool:
             job = self._jobs.get()
             if job is None:
                 return
-            lane, batch = job
-            start = perf_counter()
-            try:
-                outcomes = run_stacked(lane.session, batch)
-            except Exception as error:
-                failure = RunFailed(f"The run failed ({type(error).__name__}).")
-                outcomes = [(None, failure) for _ in batch]
-            spent = perf_counter() - start
-            try:
-                self._loop.call_soon_threadsafe(self._finish, lane, batch, outcomes, spent)
-            except RuntimeError:
-                return
+            self._run(*job)
+            # A waiting thread must not keep the last model in memory.
+            del job
+
+    def _run(self, lane: Lane, batch: list[Work]) -> None:
+        start = perf_counter()
+        try:
+            outcomes = run_stacked(lane.session, batch)
+        except Exception as error:
+            failure = RunFailed(f"The run failed ({type(error).__name__}).")
+            outcomes = [(None, failure) for _ in batch]
+        spent = perf_counter() - start
+        # The loop may be gone when a long run ends after the server was closed.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._finish, lane, batch, outcomes, spent)
 
     def _finish(self, lane: Lane, batch: list[Work], outcomes: list[Outcome], spent_s: float) -> None:
         self._free += 1
         lane.running -= 1
-        self._running.pop(id(batch), None)
+        _, _, forecast_s = self._running.pop(id(batch))
+        lane.virtual_s -= forecast_s
         lane.deliver(batch, outcomes, spent_s)
         self._dispatch()
 
@@ -121,7 +129,7 @@ class WorkerPool:
         now = self._loop.time()
         for lane in list(self._lanes):
             lane.expire(now)
-        for lane, batch in list(self._running.values()):
+        for lane, batch, _ in list(self._running.values()):
             for work in batch:
                 if work.deadline < now and not work.settled:
                     lane.counts.expired += 1
@@ -134,7 +142,7 @@ class WorkerPool:
     def longest_run_s(self) -> float:
         """Return for how long the oldest run has been going (0.0 if none runs)."""
         now = self._loop.time()
-        return max((now - batch[0].started for _, batch in self._running.values()), default=0.0)
+        return max((now - batch[0].started for _, batch, _ in self._running.values()), default=0.0)
 
     def close(self) -> None:
         """Refuse what waits and let the threads end after their current run."""

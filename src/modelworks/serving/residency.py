@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +13,16 @@ from enum import StrEnum
 from time import monotonic
 
 from modelworks.core.errors import ModelworksError
-from modelworks.serving.errors import Busy, ModelTooLarge, NotReady, Quarantined
+from modelworks.serving.errors import Busy, DeadlinePassed, ModelTooLarge, NotReady, Quarantined
 from modelworks.serving.lane import Lane, LaneLimits, Pooled
 from modelworks.serving.loading import Loaded, Loader
-from modelworks.serving.memory import trim
 from modelworks.serving.model import ModelSource
 from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
-_GUESS_FACTOR = 3
-_GUESS_FLOOR = 512 * 1024
+_GUESS_FACTOR = 1.5
+_GUESS_FLOOR = 1024 * 1024
+_SWEEP_S = 0.05
 _TRIM_BYTES = 16 * 2**20
 
 
@@ -128,12 +128,13 @@ class Residency:
         self._clock = 0.0
         self._freed_since_trim = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sweep: TimerHandle | None = None
 
     def add(self, source: ModelSource) -> Resident:
         """Make a package known; nothing is loaded."""
         resident = self.residents.get(source.digest)
         if resident is None:
-            guess = source.graph_bytes * _GUESS_FACTOR + _GUESS_FLOOR
+            guess = int(source.graph_bytes * _GUESS_FACTOR) + _GUESS_FLOOR
             resident = Resident(source=source, memory_bytes=guess)
             known = self._loader.proofs.of(source.digest)
             if known is not None and known.outcome != "proven":
@@ -164,6 +165,24 @@ class Residency:
         resident.backlog.append(work)
         resident.backlog_rows += work.rows
         self._start(resident)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(_SWEEP_S, self._expire_backlogs)
+
+    def _expire_backlogs(self) -> None:
+        """Answer works whose deadline passed while their model was loading."""
+        self._sweep = None
+        now = self._loop.time()
+        waiting = False
+        for resident in self.residents.values():
+            for work in resident.backlog:
+                waiting = True
+                if work.deadline < now and not work.settled:
+                    message = (
+                        f"Model '{resident.source.name}': the deadline passed while the model was loading."
+                    )
+                    work.settle(None, DeadlinePassed(message))
+        if waiting:
+            self._sweep = self._loop.call_later(_SWEEP_S, self._expire_backlogs)
 
     async def ready(self, resident: Resident) -> Lane:
         """Load the model if need be and return its lane.
@@ -193,17 +212,24 @@ class Residency:
             raise NotReady(f"Model '{name}' was unloaded; an admin has to load it.", retry_after_s=30.0)
         if resident.state is State.FAILED and monotonic() < resident.retry_at:
             raise NotReady(f"Model '{name}' failed to load: {resident.cause}", retry_after_s=5.0)
-        if resident.memory_bytes > self.cap_bytes and (resident.measured or self._surely_too_large(resident)):
+        self._check_fit(resident)
+
+    def _check_fit(self, resident: Resident) -> None:
+        """Raise if the model can never fit beside the pinned ones."""
+        needed = resident.memory_bytes if resident.measured else resident.source.graph_bytes
+        pinned = sum(
+            item.memory_bytes
+            for item in self.residents.values()
+            if item.pins and item.lane is not None and item is not resident
+        )
+        if needed + pinned > self.cap_bytes:
             self.counts.refused_too_large += 1
             raise ModelTooLarge(
-                f"Model '{name}' needs {resident.memory_bytes / 1e6:.1f} MB"
-                f"{'' if resident.measured else ' (graph alone)'}, the cap of all models is "
-                f"{self.cap_bytes / 1e6:.1f} MB.",
+                f"Model '{resident.source.name}' needs {needed / 1e6:.1f} MB"
+                f"{'' if resident.measured else ' for its graph alone'}; the cap of all models is "
+                f"{self.cap_bytes / 1e6:.1f} MB, of which pinned models hold {pinned / 1e6:.1f} MB.",
                 hint="mw serve --memory with a larger cap",
             )
-
-    def _surely_too_large(self, resident: Resident) -> bool:
-        return resident.source.graph_bytes > self.cap_bytes
 
     def _start(self, resident: Resident) -> Future[None]:
         if resident.loading is None:
@@ -220,8 +246,7 @@ class Residency:
         assert finished is not None
         reserved = 0
         try:
-            reserved = min(resident.memory_bytes, self.cap_bytes)
-            await self._make_room(reserved)
+            reserved = await self._make_room(resident)
             self.reserved_bytes += reserved
             try:
                 loaded = await self._loop.run_in_executor(self._threads, self._loader.load, resident.source)
@@ -243,9 +268,8 @@ class Residency:
         resident.memory_bytes = max(1, loaded.memory_bytes)
         resident.measured = True
         resident.load_s = loaded.load_s
-        if resident.memory_bytes > self.cap_bytes:
-            resident.state = State.COLD
-            self._check_loadable(resident)
+        # Now that the size is measured, it may turn out not to fit after all.
+        self._check_fit(resident)
         resident.lane = Lane(
             resident.source.name, loaded.session, loaded.curve, self._lane_limits, self._loop, self._pool
         )
@@ -273,7 +297,6 @@ class Residency:
     def _release_backlog(self, resident: Resident) -> None:
         works, resident.backlog, resident.backlog_rows = resident.backlog, deque(), 0
         lane = resident.lane
-        now = self._loop.time()
         for work in works:
             if work.settled:
                 continue
@@ -281,19 +304,21 @@ class Residency:
                 if lane is None:
                     self._check_loadable(resident)
                     raise NotReady(f"Model '{resident.source.name}' was not loaded: {resident.cause}")
-                if work.deadline < now:
-                    work.settle(
-                        None, NotReady(f"Model '{resident.source.name}' was loaded after the deadline.")
-                    )
-                    continue
                 lane.submit(work)
             except ModelworksError as error:
                 work.settle(None, error)
 
-    async def _make_room(self, needed: int) -> None:
+    async def _make_room(self, resident: Resident) -> int:
+        """Evict until the model fits; returns the bytes to reserve.
+
+        A size that was never measured is only a guess: where evicting everything that may go does not make that
+        much room, the load is tried with the room there is.
+        """
+        needed = min(resident.memory_bytes, self.cap_bytes)
         while not self._evict_down_to(self.cap_bytes - self.reserved_bytes - needed, keep=None):
-            if self.used_bytes + self.reserved_bytes == 0:
-                return
+            self._check_loadable(resident)
+            if not resident.measured and not self.reserved_bytes and not self._leaving():
+                return max(0, self.cap_bytes - self.used_bytes)
             waiter = self._loop.create_future()
             self._room.append(waiter)
             timer = self._loop.call_later(0.05, _resolve, waiter)
@@ -301,6 +326,11 @@ class Residency:
                 await waiter
             finally:
                 timer.cancel()
+        return needed
+
+    def _leaving(self) -> bool:
+        """Say whether a loaded model will become idle and may be evicted then."""
+        return any(item.lane is not None and not item.pins for item in self.residents.values())
 
     def _wake_room(self) -> None:
         while self._room:
@@ -337,7 +367,7 @@ class Residency:
         due = self._freed_since_trim > _TRIM_BYTES
         if due:
             self._freed_since_trim = 0
-        self._threads.submit(_drop, held, due)
+        self._threads.submit(self._loader.drop, held, give_back=due)
         self.on_change(resident)
 
     def unload(self, resident: Resident) -> None:
@@ -380,6 +410,8 @@ class Residency:
 
     def close(self) -> None:
         """Stop loading."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         for task in list(self._tasks):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -387,12 +419,6 @@ class Residency:
 
 def _worth(resident: Resident) -> float:
     return resident.clock + resident.hits * max(resident.load_s, 1e-4) / max(resident.memory_bytes, 1)
-
-
-def _drop(held: list[Lane | None], give_back: bool) -> None:
-    held.clear()
-    if give_back:
-        trim()
 
 
 def _resolve(waiter: Future[None]) -> None:

@@ -144,6 +144,8 @@ def judge_task(
         "metric": evaluation["metric"],
         "measures": judged["evaluation"]["measures"],
         "baseline": best_baseline(judged),
+        "findings": record["findings"],
+        "chosen": model.diagnostics.get("chosen") or "",
         "latency_ms": latency["p99"],
         "size_mb": len(model.onnx) / 1e6,
         "parts": parts,

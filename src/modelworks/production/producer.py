@@ -382,6 +382,8 @@ class Producer:
                 baseline=value["baseline"],
                 latency_ms=value["latency_ms"],
                 size_mb=value["size_mb"],
+                findings=tuple(value["findings"]),
+                chosen=str(value["chosen"]),
                 looks=work.look,
             )
         self._finish(result)

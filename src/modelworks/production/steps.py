@@ -56,7 +56,7 @@ def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[s
     return fit_task(inputs["table"], task, tuple(params["order"]), params["sealed_from"], folder)
 
 
-@step(version=1, outputs=("judged.json",), sources=(f"{HOUSE}.judging",))
+@step(version=2, outputs=("judged.json",), sources=(f"{HOUSE}.judging",))
 def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Score the shipped graph on the sealed rows and hold it to the gate."""
     from modelworks.production.judging import judge_task

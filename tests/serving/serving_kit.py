@@ -62,7 +62,7 @@ def source(
     """Wrap a graph as a source."""
     return MemorySource(
         name=name,
-        digest=hashlib.sha256(onnx).hexdigest(),
+        digest=hashlib.sha256(name.encode() + onnx).hexdigest(),
         signature=Signature(inputs=tuple(inputs), outputs=tuple(outputs), **signature),
         onnx=onnx,
     )
@@ -84,6 +84,24 @@ def adder(name: str = "adder", amount: float = 1.0, columns: int = 3) -> MemoryS
         helper.make_node("Add", ["sum", "amount"], ["prediction"]),
     ]
     constants = {"axes": np.array([1], np.int64), "amount": np.array(amount, np.float32)}
+    return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
+
+
+def patient_adder(name: str, amount: float) -> MemorySource:
+    """``adder`` for packages: a missing value counts as 0."""
+    plain = adder(name, amount)
+    nodes = [
+        helper.make_node("IsNaN", ["numbers"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "numbers"], ["filled"]),
+        helper.make_node("ReduceSum", ["filled", "axes"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["sum", "amount"], ["prediction"]),
+    ]
+    constants = {
+        "zero": np.array(0.0, np.float32),
+        "axes": np.array([1], np.int64),
+        "amount": np.array(amount, np.float32),
+    }
+    inputs, outputs = list(plain.signature.inputs), list(plain.signature.outputs)
     return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
 
 
@@ -258,7 +276,7 @@ def make_package(
     from modelworks.packaging.builder import build
     from modelworks.packaging.keys import SigningKey
 
-    model = adder(name, amount)
+    model = patient_adder(name, amount)
     columns = model.signature.columns
     measure = Measure(name="rmse", value=0.1, low=0.05, high=0.2, n=50, higher_is_better=False).to_json()
     path = folder / f"{name}-{amount:g}"

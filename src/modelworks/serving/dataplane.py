@@ -109,6 +109,17 @@ class DataPlane:
             raise AssertionError
         return route.choose(version, key)
 
+    def admit(self, name: str, version: str = "", key: str | None = None) -> Target:
+        """Return the target that answers a request, if it can.
+
+        Raises:
+            UnknownModel: No such endpoint or version.
+            ModelworksError: The model is not in service; the error says why.
+        """
+        target = self.resolve(name, version, key)
+        self.residency.check(target.resident)
+        return target
+
     # -- requests ----------------------------------------------------------------------------------------------
 
     def submit(

@@ -122,6 +122,10 @@ class Deployments:
             if version.digest not in self.sources:
                 self.sources[version.digest] = self._find(endpoint.name, version.digest, version.place)
         self.plane.set_endpoint(endpoint, self.sources)
+        for target in self.plane.routes[endpoint.name].targets.values():
+            source = target.resident.source
+            if isinstance(source, MissingSource):
+                self.plane.residency.out_of_service(target.resident, source.cause)
         pinned = bool(endpoint.settings.get("pin"))
         reason = f"endpoint {endpoint.name}"
         for number, target in self.plane.routes[endpoint.name].targets.items():

@@ -208,7 +208,13 @@ def rollback(endpoint: Endpoint) -> Endpoint:
             code="MW1314",
             hint="mw deploy another package",
         )
-    return replace(endpoint, champion=endpoint.history[-1], history=endpoint.history[:-1])
+    back = endpoint.history[-1]
+    return replace(
+        endpoint,
+        champion=back,
+        history=endpoint.history[:-1],
+        shadow=None if endpoint.shadow == back else endpoint.shadow,
+    )
 
 
 def find(endpoints: dict[str, Endpoint], name: str) -> Endpoint:

@@ -142,6 +142,21 @@ class Residency:
             self.residents[source.digest] = resident
         return resident
 
+    def check(self, resident: Resident) -> None:
+        """Raise if a request for the model would be refused, before any work is put into it.
+
+        Raises:
+            Quarantined: It may not be loaded.
+            NotReady: It failed to load or was unloaded.
+            ModelTooLarge: It can never fit.
+        """
+        if resident.state is not State.READY:
+            self._check_loadable(resident)
+
+    def out_of_service(self, resident: Resident, cause: str) -> None:
+        """Mark a model whose package is not there; deploying it again brings it back."""
+        resident.state, resident.cause, resident.retry_at = State.FAILED, cause, float("inf")
+
     def submit(self, resident: Resident, work: Work) -> None:
         """Queue a work on the model, loading it first if need be.
 

@@ -120,7 +120,7 @@ class FriendlyRoutes:
                 f'The body is not {{"rows": [{{"column": value, ...}}, ...]}}: {str(error)[:150]}.',
                 code="MW1402",
             ) from None
-        target = self._plane.resolve(name, asked.version, asked.key)
+        target = self._plane.admit(name, asked.version, asked.key)
         feeds = self.reader(target.digest, target.signature).read(asked.rows)
         if asked.explain:
             self._explainer.check(target, len(next(iter(feeds.values()))))

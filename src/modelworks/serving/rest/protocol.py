@@ -135,6 +135,7 @@ class ProtocolRoutes:
         headers = call.head.headers
         key = headers.get("x-request-key")
         target = self._target(call, key)
+        self._plane.residency.check(target.resident)
         asked = decode(body, headers.get("inference-header-content-length"), target.signature)
         parameters = asked.parameters
         timeout_s = priority = None

@@ -192,6 +192,7 @@ class RpcService:
         target = self._target(principal, request.model_name, request.model_version, key)
         if parameters.get("sequence_id"):
             raise BadRequest("Sequences are not served.", code="MW1415")
+        self._plane.residency.check(target.resident)
         asked = timeout_of(parameters)
         if timeout_s is not None:
             asked = timeout_s if asked is None else min(asked, timeout_s)

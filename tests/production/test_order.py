@@ -268,3 +268,21 @@ def test_the_file_gives_the_name(folder: Path) -> None:
     assert load_order(path).name == "my-shop"
     with pytest.raises(TaskError, match="cannot be read"):
         load_order(folder / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("weight: colour", "weight"),
+        ("split: {group: colour}", "split.group"),
+        ("split: {time: colour}", "split.time"),
+        ("slices: [a, colour]", "slices"),
+        ("exclude: [colour]", "exclude"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named_before_anything_is_fitted(
+    folder: Path, setting: str, field: str
+) -> None:
+    order = parse_order(f"tasks: [{{data: wine.csv, target: a, {setting}}}]", folder=folder)
+    with pytest.raises(TaskError, match=rf"{field} names the column 'colour', .* Did you mean 'color'"):
+        expand(order.lines[0], Schema((column("a"), column("color"))))

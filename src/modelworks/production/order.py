@@ -307,6 +307,7 @@ def expand(line: Line, schema: Schema) -> list[Task]:
         TaskError: A target is not in the table.
     """
     values = check_settings(line.settings)
+    _known_columns(line, schema, values)
     if line.joint:
         for target in line.targets:
             _known(target, schema, line)
@@ -340,6 +341,28 @@ def _targets(line: Line, schema: Schema, values: Mapping[str, Any]) -> list[str]
             hint=f"mw data show {line.data}",
         )
     return found
+
+
+def _known_columns(line: Line, schema: Schema, values: Mapping[str, Any]) -> None:
+    """Refuse a line that names a column which is not there, before anything is fitted."""
+    policy: SplitPolicy = values["split"]
+    named = (
+        ("weight", (values.get("weight"),)),
+        ("split.group", (policy.group,)),
+        ("split.time", (policy.time,)),
+        ("slices", values["slices"]),
+        ("exclude", values["exclude"]),
+    )
+    for field_name, columns in named:
+        for column in columns:
+            if column is not None and column not in schema:
+                raise TaskError(
+                    f"'{line.name}': {field_name} names the column '{column}', which is not there."
+                    f"{close_matches(column, schema.names)}",
+                    code="MW1209",
+                    where=line.where,
+                    hint=f"mw data show {line.data}",
+                )
 
 
 def _known(target: str, schema: Schema, line: Line) -> None:

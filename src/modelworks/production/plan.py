@@ -76,8 +76,12 @@ def plan_task(
         schema: Schema of the table.
         targets: What each column would be as a target (``survey.target_facts``).
         lessons: What memory holds.
+
+    Raises:
+        TaskError: The task asks for a metric that its kind does not know.
     """
     kind, reason, counts, rows = _answer(task, targets, schema.rows)
+    _check_metrics(task, kind)
     features = feature_columns(schema, task)
     train = round(rows * (1 - task.split.test_share)) if task.split.test_data is None else rows
     facts = facts_of(schema, features, kind, max(1, train), counts)
@@ -89,6 +93,16 @@ def plan_task(
         after=AFTER_COST[0] + AFTER_COST[1] * facts.rows * max(1, facts.features) * facts.outputs,
         reason=reason,
     )
+
+
+def _check_metrics(task: Task, kind: str) -> None:
+    """Refuse a metric or a gate that the kind of task does not know, before anything is fitted."""
+    named = [*([task.metric] if task.metric else []), *(bound.metric for bound in task.gate)]
+    if named and kind:
+        from modelworks.evaluation import find_metric
+
+        for name in named:
+            find_metric(name, TaskKind(kind))
 
 
 def feature_columns(schema: Schema, task: Task) -> list[str]:

@@ -120,7 +120,7 @@ def test_a_missing_package_does_not_stop_the_server(tmp_path: Path) -> None:
         status, body, _ = server.request(
             "POST", "/v1/models/one/predict", {"rows": [{"c0": 1, "c1": 2, "c2": 3}]}
         )
-        assert status == 503 and "no package folder" in body["error"]
+        assert status == 503 and "no package here" in body["error"]
         assert server.request("GET", "/v2/models/one/ready")[0] == 503
 
 

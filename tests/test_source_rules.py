@@ -13,20 +13,38 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src" / "modelworks").rglob("*.py"))
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 FORBIDDEN_CALLS = {"eval", "exec"}
-HEAVY = ("numpy", "pyarrow", "sqlalchemy", "onnx", "onnxruntime", "sklearn", "lightgbm", "scipy", "torch", "ray")
+HEAVY = (
+    "numpy",
+    "pyarrow",
+    "sqlalchemy",
+    "onnx",
+    "onnxruntime",
+    "sklearn",
+    "lightgbm",
+    "scipy",
+    "torch",
+    "ray",
+)
 
 
 def _names(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found += [f"imports {alias.name}" for alias in node.names if alias.name.split(".")[0] in FORBIDDEN_MODULES]
+            found += [
+                f"imports {alias.name}"
+                for alias in node.names
+                if alias.name.split(".")[0] in FORBIDDEN_MODULES
+            ]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in FORBIDDEN_MODULES:
             found.append(f"imports from {node.module}")
         elif isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
                 found.append(f"calls {node.func.id}")
-            if isinstance(node.func, ast.Attribute) and ast.unparse(node.func) in {"yaml.load", "np.load_pickle"}:
+            if isinstance(node.func, ast.Attribute) and ast.unparse(node.func) in {
+                "yaml.load",
+                "np.load_pickle",
+            }:
                 found.append(f"calls {ast.unparse(node.func)}")
             for keyword in node.keywords:
                 if keyword.arg in {"shell", "allow_pickle"} and getattr(keyword.value, "value", None) is True:
@@ -60,8 +78,10 @@ def test_the_core_stays_small() -> None:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    code = "import sys, modelworks; print([name for name in %r if name in sys.modules])" % (HEAVY,)
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    code = f"import sys, modelworks; print([name for name in {HEAVY!r} if name in sys.modules])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert shown.stdout.strip() == "[]"
 
 
@@ -71,7 +91,9 @@ def test_help_loads_nothing_heavy() -> None:
         "from modelworks.cli.main import main\n"
         "sys.argv = ['mw', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print([name for name in %r if name in sys.modules], file=sys.stderr)" % (HEAVY,)
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert shown.stderr.strip().endswith("[]")

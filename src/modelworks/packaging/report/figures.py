@@ -1,0 +1,144 @@
+"""Numbers and names the way people read them, and every text escaped."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+METRIC_NAMES = {
+    "roc_auc": "ROC AUC", "average_precision": "Average precision", "log_loss": "Log loss", "brier": "Brier score",
+    "ece": "Calibration error (ECE)", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "f1": "F1",
+    "macro_f1": "Macro F1", "precision": "Precision", "recall": "Recall", "mcc": "Matthews correlation",
+    "kappa": "Cohen's kappa", "rmse": "RMSE", "mae": "Mean absolute error", "median_absolute_error":
+    "Median absolute error", "mape": "MAPE", "smape": "sMAPE", "rmsle": "RMSLE", "r2": "R\u00b2", "spearman":
+    "Spearman's rank correlation", "pinball": "Pinball loss", "coverage": "Interval coverage",
+}  # fmt: skip
+MISSING = "\u2013"
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def escaped(value: Any) -> str:
+    """Return a text that HTML and SVG show as it is, in content and in quoted attributes.
+
+    Control characters, lone surrogates and the marks that turn the direction of writing are made visible.
+    """
+    return html.escape(_UNSHOWN.sub("\ufffd", str(value)), quote=True)
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a number with ``digits`` significant digits, grouped thousands and a true minus; a dash if it is none."""
+    if not is_number(value):
+        return MISSING
+    size = abs(value)
+    if size < 1e-12:
+        return "0"
+    if value == int(value) and size < 1e12:
+        shown = f"{int(value):,}"
+    elif size >= 1e9 or size < 1e-4:
+        shown = f"{value:.{digits - 1}g}"
+    else:
+        decimals = max(0, digits - 1 - math.floor(math.log10(size)))
+        shown = f"{value:,.{min(decimals, 6)}f}"
+    return shown.replace("-", "\u2212") if value < 0 else shown
+
+
+def rough(value: Any) -> str:
+    """Return a number with three digits and no zeros at its end, for sentences and ticks."""
+    shown = number(value, 3)
+    return shown.rstrip("0").rstrip(".") if "." in shown and "e" not in shown else shown
+
+
+def percent(value: Any, decimals: int = 1) -> str:
+    """Return a share in [0, 1] as a percentage."""
+    return f"{value * 100:.{decimals}f}\u202f%" if is_number(value) else MISSING
+
+
+def size_of(count: Any) -> str:
+    """Return bytes in a readable unit (powers of 1000)."""
+    if not is_number(count):
+        return MISSING
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{rough(count / factor)}\u202f{unit}"
+    return f"{int(count)}\u202fB"
+
+
+def moment(text: Any) -> str:
+    """Return an ISO 8601 time to the minute; other texts as they are."""
+    shown = str(text or "")
+    return (
+        f"{shown[:10]} {shown[11:16]} UTC"
+        if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[\d.]+Z", shown)
+        else shown
+    )
+
+
+def duration(seconds: Any) -> str:
+    """Return seconds in a readable unit."""
+    if not is_number(seconds):
+        return MISSING
+    if seconds >= 5400:
+        return f"{rough(seconds / 3600)}\u202fh"
+    if seconds >= 90:
+        return f"{rough(seconds / 60)}\u202fmin"
+    if seconds >= 1 or seconds == 0:
+        return f"{rough(float(seconds))}\u202fs"
+    if seconds >= 1e-3:
+        return f"{rough(seconds * 1e3)}\u202fms"
+    return f"{rough(seconds * 1e6)}\u202f\u00b5s"
+
+
+def money(value: Any, currency: Any = "") -> str:
+    """Return an amount with enough digits to see small sums."""
+    if not is_number(value):
+        return MISSING
+    decimals = 2 if abs(value) >= 1 or value == 0 else 4
+    if 0 < abs(value) < 1e-4:
+        return f"under 0.0001\u202f{currency}".rstrip()
+    return f"{value:,.{decimals}f}\u202f{currency}".rstrip()
+
+
+def metric_name(name: Any) -> str:
+    """Return a metric's name for people."""
+    return METRIC_NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def words(name: Any) -> str:
+    """Return a snake-case name as words."""
+    text = str(name).replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 row`` or ``2 rows``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Say whether ``value`` is a finite number (and no boolean)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def mapping(data: Any, name: str) -> Mapping[str, Any]:
+    """Return the mapping under ``name``, or an empty one."""
+    found = data.get(name) if isinstance(data, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def records(data: Any, name: str) -> list[Mapping[str, Any]]:
+    """Return the list of mappings under ``name``, or an empty one."""
+    found = data.get(name) if isinstance(data, Mapping) else None
+    if not isinstance(found, Sequence) or isinstance(found, (str, bytes)):
+        return []
+    return [item for item in found if isinstance(item, Mapping)]
+
+
+def floats(data: Any, name: str) -> list[float]:
+    """Return the finite numbers under ``name``, or an empty list if one is none."""
+    found = data.get(name) if isinstance(data, Mapping) else None
+    if not isinstance(found, Sequence) or isinstance(found, (str, bytes)):
+        return []
+    return [float(item) for item in found] if all(is_number(item) for item in found) else []

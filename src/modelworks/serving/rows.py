@@ -40,7 +40,7 @@ class RowReader:
         if self._quick is not None:
             try:
                 return self._quick(raw)
-            except (msgspec.ValidationError, OverflowError, RecursionError):
+            except (msgspec.DecodeError, OverflowError, RecursionError, UnicodeDecodeError):
                 # The slow way accepts a little more (texts as date-times, "" as missing) and explains the rest.
                 pass
         try:
@@ -57,9 +57,11 @@ class RowReader:
         """
         if not rows:
             raise BadRequest("The request has no rows.", code="MW1409")
-        if self._packed:
-            return pack_rows(self._signature, rows)
-        return {tensor.name: self._stack(tensor, rows) for tensor in self._signature.inputs}
+        # A number too large for its type becomes an infinity, which the plane refuses with its place.
+        with np.errstate(over="ignore"):
+            if self._packed:
+                return pack_rows(self._signature, rows)
+            return {tensor.name: self._stack(tensor, rows) for tensor in self._signature.inputs}
 
     def _stack(self, tensor: Tensor, rows: Rows) -> Array:
         known = {item.name for item in self._signature.inputs}
@@ -121,7 +123,8 @@ def _quick_decoder(signature: Signature) -> Callable[[bytes | msgspec.Raw], dict
                     [empty if (value := getattr(item, column)) is None else value for column in columns]
                     for item in rows
                 ]
-            feeds[tensor.name] = np.array(values, dtype=DTYPES[tensor.datatype])
+            with np.errstate(over="ignore"):
+                feeds[tensor.name] = np.array(values, dtype=DTYPES[tensor.datatype])
         return feeds
 
     return decode

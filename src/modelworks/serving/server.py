@@ -11,7 +11,7 @@ import ssl
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelworks.core.errors import ModelworksError, UsageError
@@ -22,11 +22,13 @@ from modelworks.serving.deployments import Deployments
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.observations import ObservationLog
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.packages import find_packages, package_source
 from modelworks.serving.pool import WorkerPool
 from modelworks.serving.repository import Repository
 from modelworks.serving.residency import Residency
+from modelworks.serving.rest.access_log import AccessLogger
 from modelworks.serving.rest.administration import AdministrationRoutes
 from modelworks.serving.rest.application import Application
 from modelworks.serving.rest.carrier import CarrierLimits, HttpServer
@@ -38,6 +40,7 @@ from modelworks.serving.settings import ServeSettings
 from modelworks.serving.staging import staged
 from modelworks.serving.status import status
 
+_LOOK_S = 1.0
 _log = logging.getLogger("modelworks.serving")
 
 
@@ -82,7 +85,16 @@ class Server:
         self.deployments = Deployments(self.plane, Journal(settings.state / "deployments.jsonl"), self.trust)
         self.repository = Repository(self.plane)
         self.access = Access(settings.keys, hosts=settings.host_names, origins=settings.origins)
-        self.application = Application(self.access)
+        self.access_log: AccessLogger | None = None
+        if settings.access_log != "off":
+            self.access_log = AccessLogger(loop, errors_only=settings.access_log == "errors")
+        self.application = Application(self.access, self.access_log)
+        self.observations = ObservationLog(
+            settings.home / "observations",
+            observe_share=settings.observe_share,
+            audit_share=settings.audit_share,
+        )
+        self.plane.observe = self.observations.offer
         body_bytes = int(settings.body_mb * 2**20)
         ProtocolRoutes(self.application, self.plane, self.repository, body_bytes)
         FriendlyRoutes(self.application, self.plane, Outcomes(settings.home / "observations"), body_bytes)
@@ -94,6 +106,7 @@ class Server:
         )
         self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
         self._listener: asyncio.Server | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._rpc: AioCarrier | None = None
         if settings.grpc_port is not None:
             service = RpcService(self.access, self.plane, self.repository)
@@ -129,6 +142,7 @@ class Server:
                 hint="mw serve --port with another number",
             ) from error
         port = self._listener.sockets[0].getsockname()[1]
+        self._look_around()
         grpc_port = None
         if self._rpc is not None and settings.grpc_port is not None:
             grpc_port = self._rpc.listen(
@@ -139,7 +153,18 @@ class Server:
 
     def status(self) -> dict[str, Any]:
         """Return the state of this process as plain data."""
-        return status(self.plane, connections=len(self.http.connections))
+        found = status(self.plane, connections=len(self.http.connections))
+        found["observations"] = asdict(self.observations.counts)
+        return found
+
+    def _look_around(self) -> None:
+        """Once a second: take in tokens that were added or revoked, and acts of other processes."""
+        self._looking = self.loop.call_later(_LOOK_S, self._look_around)
+        try:
+            self.access.reload()
+            self.deployments.refresh()
+        except (ModelworksError, OSError, ValueError, KeyError) as error:
+            _log.warning("changed state could not be read: %s", error)
 
     async def warm_up(self) -> None:
         """Load every champion and keep it; one that fails is reported and served as not ready."""
@@ -154,6 +179,8 @@ class Server:
     async def stop(self) -> bool:
         """Take no new requests, answer those under way, and end; returns whether all were answered in time."""
         self.plane.draining = True
+        if self._looking is not None:
+            self._looking.cancel()
         if self._listener is not None:
             self._listener.close()
         self.http.drain()
@@ -165,6 +192,9 @@ class Server:
         await self.application.close()
         self.residency.close()
         self.pool.close()
+        await asyncio.to_thread(self.observations.close)
+        if self.access_log is not None:
+            await asyncio.to_thread(self.access_log.close)
         return answered
 
 

@@ -94,7 +94,8 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | msgs
             code="MW1404",
         )
     try:
-        return np.array(values, dtype=DTYPES[datatype]).reshape(shape)
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype=DTYPES[datatype]).reshape(shape)
     except (OverflowError, ValueError) as error:
         raise BadRequest(
             f"Input '{name}': a value does not fit into {datatype} ({str(error)[:80]}).", code="MW1405"

@@ -113,7 +113,8 @@ def report(result: dict[str, Any], wall_s: float, bill: dict[str, float], alone:
         f"- {wall_s:.0f} s elapsed, {bill['whole']:.0f} CPU-seconds, {bill['whole'] / len(lines):.2f} a task",
         f"- forecast {forecast['cpu_s']:.0f} CPU-seconds ({forecast['low']:.0f} to {forecast['high']:.0f}), "
         f"off by {forecast['error']:+.0%}",
-        f"- neither fitting nor scoring: {bill['overhead']:.1f} CPU-s, {bill['overhead'] / bill['whole']:.1%} of the bill "
+        f"- neither fitting nor scoring: {bill['overhead']:.1f} CPU-s, "
+        f"{bill['overhead'] / bill['whole']:.1%} of the bill "
         f"(of it the scheduler and the start of workers: {bill.get('step engine', 0.0):.1f})",
         f"- the same steps without sharing between tasks: {unshared:.0f} CPU-seconds by the ledger "
         f"({unshared / bill['whole'] - 1:+.0%})",

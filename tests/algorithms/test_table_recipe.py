@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from table_samples import sample_table
 
 from modelworks.algorithms import TableRecipe, fit_baselines
 from modelworks.compute.feeds import pack_columns
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.budget import Budget
 from modelworks.core.task import TaskKind
-from table_samples import sample_table
 
 KINDS = [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION, TaskKind.MULTILABEL]
 

@@ -52,7 +52,9 @@ def test_what_a_kept_child_uses_counts_as_our_own() -> None:
         "print('done', flush=True)", "input()",
     )  # fmt: skip
     before = own_cpu_s()
-    child = subprocess.Popen([sys.executable, "-c", "\n".join(lines)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     keep_child(child.pid)
     assert child.stdout is not None
     child.stdout.readline()

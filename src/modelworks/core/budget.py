@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -58,6 +59,10 @@ class Budget:
                 f"The budget of {self.cpu_s:g} CPU-seconds is used up.",
                 hint=f"--budget {max(1, round(self.cpu_s * 2))}s",
             )
+
+    def grace(self) -> Budget:
+        """Return a budget for finishing what is already paid for: no limit, the same cancellation."""
+        return Budget(math.inf, cancelled=self._cancelled, cpu_time=self._cpu_time)
 
     def cancel(self) -> None:
         """Ask the work to stop at its next check."""

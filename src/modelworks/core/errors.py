@@ -1,23 +1,23 @@
 """The exception tree of Modelworks: every error a user can meet has a code, a cause and a next command.
 
-    ModelworksError
-    ├── InputError          MW1xxx  what the user handed over cannot be used
-    │   ├── DataError       MW11xx  a file, table or column
-    │   ├── TaskError       MW12xx  a task, an order, a gate
-    │   └── UsageError      MW13xx  a command, an option, a name
-    ├── LimitError          MW2xxx  a stated limit was reached (size, time, memory, budget)
-    │   ├── BudgetStopped   MW21xx  the budget ended the work; nothing is lost
-    │   └── Cancelled       MW22xx  the user or a deadline ended the work
-    ├── TrustError          MW3xxx  bytes that may not be trusted (digest, signature, package, graph)
-    ├── StorageError        MW4xxx  the store, the database, the disk
-    │   ├── DiskFull        MW41xx
-    │   ├── NotFound        MW42xx
-    │   └── Conflict        MW43xx  somebody else was first; retry
-    ├── ExecutionError      MW5xxx  a job failed (crash, out of memory, timeout)
-    │   ├── OutOfMemory     MW51xx
-    │   ├── JobTimeout      MW52xx
-    │   └── JobCrashed      MW53xx
-    └── MissingExtra        MW6xxx  an optional part is not installed
+ModelworksError
+├── InputError          MW1xxx  what the user handed over cannot be used
+│   ├── DataError       MW11xx  a file, table or column
+│   ├── TaskError       MW12xx  a task, an order, a gate
+│   └── UsageError      MW13xx  a command, an option, a name
+├── LimitError          MW2xxx  a stated limit was reached (size, time, memory, budget)
+│   ├── BudgetStopped   MW21xx  the budget ended the work; nothing is lost
+│   └── Cancelled       MW22xx  the user or a deadline ended the work
+├── TrustError          MW3xxx  bytes that may not be trusted (digest, signature, package, graph)
+├── StorageError        MW4xxx  the store, the database, the disk
+│   ├── DiskFull        MW41xx
+│   ├── NotFound        MW42xx
+│   └── Conflict        MW43xx  somebody else was first; retry
+├── ExecutionError      MW5xxx  a job failed (crash, out of memory, timeout)
+│   ├── OutOfMemory     MW51xx
+│   ├── JobTimeout      MW52xx
+│   └── JobCrashed      MW53xx
+└── MissingExtra        MW6xxx  an optional part is not installed
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from modelworks.algorithms.graph import ML, Graph
 
 LESS_OR_EQUAL, MEMBER = 0, 6
+_NODE_TREES = 500
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING_SHIFT, _MISSING_NAN = 1, 2, 2, 2
 
 
@@ -52,19 +53,15 @@ class Trees:
 
     def scaled(self, factor: float) -> Trees:
         """Multiply every leaf and the base."""
-        return _replace(self, leaf=self.leaf * factor, base=self.base * factor)
+        return replace(self, leaf=self.leaf * factor, base=self.base * factor)
 
     def shifted(self, output: int, outputs: int) -> Trees:
-        """Move a one-output ensemble to column ``output`` of ``outputs``."""
+        """Move an ensemble to the columns from ``output`` on, of ``outputs`` in all."""
+        if len(self.base) == outputs:
+            return self
         base = np.zeros(outputs)
         base[output : output + len(self.base)] = self.base
-        return _replace(self, leaf_output=self.leaf_output + output, base=base)
-
-
-def _replace(trees: Trees, **changes: object) -> Trees:
-    from dataclasses import replace
-
-    return replace(trees, **changes)  # type: ignore[arg-type]
+        return replace(self, leaf_output=self.leaf_output + output, base=base)
 
 
 def floor_to_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -101,11 +98,17 @@ def merge(parts: Sequence[Trees]) -> Trees:
     )
 
 
-def _joined(blocks: list[dict[str, str]], key: str, dtype: type) -> npt.NDArray[np.float64]:
-    text = " ".join(block[key] for block in blocks if block.get(key))
-    if not text:
-        return np.zeros(0, dtype=dtype)
-    return np.array(text.split(" "), dtype=dtype)
+def _every(body: str, key: str) -> list[str]:
+    """Return the values of ``key`` in every tree that has it, in order."""
+    return re.findall(rf"^{key}=(.*)$", body, re.MULTILINE)
+
+
+def _numbers(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    return np.fromstring(" ".join(texts), dtype=np.float64, sep=" ") if texts else np.zeros(0)
+
+
+def _whole(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    return np.fromstring(" ".join(texts), dtype=np.int64, sep=" ") if texts else np.zeros(0, dtype=np.int64)
 
 
 def from_lightgbm(text: str, outputs: int) -> Trees:
@@ -116,26 +119,24 @@ def from_lightgbm(text: str, outputs: int) -> Trees:
         outputs: Trees per round; tree ``i`` adds to output ``i % outputs``.
     """
     body = text[text.index("Tree=0") : text.index("end of trees")] if "Tree=0" in text else ""
-    blocks = [dict(re.findall(r"^(\w+)=(.*)$", block, re.M)) for block in body.split("Tree=")[1:]]
+    sizes = _whole(_every(body, "num_leaves"))
+    output = np.arange(len(sizes)) % outputs
+    grown = sizes > 1
+    values = _numbers(_every(body, "leaf_value"))
+    of_grown = np.repeat(grown, sizes)
     base = np.zeros(outputs)
-    grown = []
-    for number, block in enumerate(blocks):
-        if int(block["num_leaves"]) == 1:
-            base[number % outputs] += float(block["leaf_value"])
-        else:
-            block["output"] = str(number % outputs)
-            grown.append(block)
-    leaves = np.array([int(block["num_leaves"]) for block in grown], dtype=np.int64)
+    np.add.at(base, output[~grown], values[~of_grown])
+    leaves = sizes[grown]
     inner = leaves - 1
     node_start = np.repeat(np.cumsum(inner) - inner, inner)
     leaf_start = np.repeat(np.cumsum(leaves) - leaves, inner)
 
     def child(key: str) -> npt.NDArray[np.int64]:
-        values = _joined(grown, key, np.int64).astype(np.int64)
-        return np.where(values >= 0, values + node_start, values - leaf_start)
+        found = _whole(_every(body, key))
+        return np.where(found >= 0, found + node_start, found - leaf_start)
 
-    decision = _joined(grown, "decision_type", np.int64).astype(np.int64)
-    threshold = _joined(grown, "threshold", np.float64)
+    decision = _whole(_every(body, "decision_type"))
+    threshold = _numbers(_every(body, "threshold"))
     categorical = (decision & _CATEGORICAL) > 0
     sees_missing = ((decision >> _MISSING_SHIFT) & 3) == _MISSING_NAN
     default_left = (decision & _DEFAULT_LEFT) > 0
@@ -143,30 +144,30 @@ def from_lightgbm(text: str, outputs: int) -> Trees:
     split[categorical] = 0.0
     return Trees(
         roots=np.cumsum(inner) - inner,
-        feature=_joined(grown, "split_feature", np.int64).astype(np.int64),
+        feature=_whole(_every(body, "split_feature")),
         split=split,
         mode=np.where(categorical, MEMBER, LESS_OR_EQUAL).astype(np.uint8),
         true=child("left_child"),
         false=child("right_child"),
         missing_true=np.where(sees_missing, default_left, threshold >= 0) & ~categorical,
-        leaf=_joined(grown, "leaf_value", np.float64),
-        leaf_output=np.repeat(np.array([int(b["output"]) for b in grown], dtype=np.int64), leaves),
+        leaf=values[of_grown],
+        leaf_output=np.repeat(output[grown], leaves),
         base=base,
-        members=_members(grown),
+        members=_members(body) if categorical.any() else (),
     )
 
 
-def _members(blocks: list[dict[str, str]]) -> tuple[npt.NDArray[np.float32], ...]:
+def _members(body: str) -> tuple[npt.NDArray[np.float32], ...]:
     """Return the category codes that go left, per categorical node in node order."""
     found = []
-    for block in blocks:
-        if int(block.get("num_cat", "0")) == 0:
+    for block in body.split("Tree=")[1:]:
+        fields = dict(re.findall(r"^(\w+)=(.*)$", block, re.MULTILINE))
+        if int(fields.get("num_cat", "0")) == 0:
             continue
-        bounds = np.array(block["cat_boundaries"].split(" "), dtype=np.int64)
-        words = np.array(block["cat_threshold"].split(" "), dtype=np.uint32)
-        decision = np.array(block["decision_type"].split(" "), dtype=np.int64)
-        index = np.array(block["threshold"].split(" "), dtype=np.float64)
-        for position in index[(decision & _CATEGORICAL) > 0].astype(np.int64):
+        bounds = _whole([fields["cat_boundaries"]])
+        words = np.array(fields["cat_threshold"].split(), dtype=np.uint32)
+        index = _numbers([fields["threshold"]])
+        for position in index[(_whole([fields["decision_type"]]) & _CATEGORICAL) > 0].astype(np.int64):
             bits = np.unpackbits(
                 words[bounds[position] : bounds[position + 1]].view(np.uint8), bitorder="little"
             )
@@ -175,15 +176,56 @@ def _members(blocks: list[dict[str, str]]) -> tuple[npt.NDArray[np.float32], ...
 
 
 def write_trees(graph: Graph, trees: Trees, features: str) -> str:
-    """Write an ensemble as one ``ai.onnx.ml`` TreeEnsemble node; returns ``[rows, outputs]``."""
-    from onnx import numpy_helper
+    """Write an ensemble as ``ai.onnx.ml`` TreeEnsemble nodes; returns ``[rows, outputs]``.
 
+    ONNX Runtime's loading time grows with the square of the trees in one node, so that a large ensemble is
+    written as several nodes whose outputs are added.
+    """
     outputs = len(trees.base)
     base = graph.constant(trees.base[None, :], np.float32)
     if not len(trees.roots):
         rows = graph.op("Shape", features, end=1)
         shape = graph.op("Concat", rows, graph.constant([outputs], np.int64), axis=0)
         return graph.op("Expand", base, shape)
+    terms = [_write_node(graph, part, features) for part in _chunks(trees)]
+    return graph.total([*terms, base])
+
+
+def _chunks(trees: Trees) -> Iterator[Trees]:
+    """Cut an ensemble, whose trees lie one after the other, into parts of at most ``_NODE_TREES`` trees."""
+    count = len(trees.roots)
+    leaf_before = np.searchsorted(_leaf_owner(trees), np.arange(count + 1))
+    node_before = np.append(trees.roots, trees.nodes)
+    member_before = np.concatenate([[0], np.cumsum(trees.mode == MEMBER)])
+    for start in range(0, count, _NODE_TREES):
+        end = min(start + _NODE_TREES, count)
+        first, last = int(node_before[start]), int(node_before[end])
+        leaf, leaf_end = int(leaf_before[start]), int(leaf_before[end])
+        true, false = trees.true[first:last], trees.false[first:last]
+        yield replace(
+            trees,
+            roots=trees.roots[start:end] - first,
+            feature=trees.feature[first:last],
+            split=trees.split[first:last],
+            mode=trees.mode[first:last],
+            true=np.where(true >= 0, true - first, true + leaf),
+            false=np.where(false >= 0, false - first, false + leaf),
+            missing_true=trees.missing_true[first:last],
+            leaf=trees.leaf[leaf:leaf_end],
+            leaf_output=trees.leaf_output[leaf:leaf_end],
+            members=trees.members[int(member_before[first]) : int(member_before[last])],
+        )
+
+
+def _leaf_owner(trees: Trees) -> npt.NDArray[np.int64]:
+    """Return the tree of each leaf: a tree with ``k`` inner nodes has ``k + 1`` leaves, stored in tree order."""
+    inner = np.diff(np.append(trees.roots, trees.nodes))
+    return np.repeat(np.arange(len(trees.roots)), inner + 1)
+
+
+def _write_node(graph: Graph, trees: Trees, features: str) -> str:
+    from onnx import numpy_helper
+
     attributes = {
         "nodes_splits": numpy_helper.from_array(trees.split, "splits"),
         "nodes_featureids": trees.feature.tolist(),
@@ -200,13 +242,12 @@ def write_trees(graph: Graph, trees: Trees, features: str) -> str:
     if trees.members:
         ended = [np.append(values, np.float32(np.nan)) for values in trees.members]
         attributes["membership_values"] = numpy_helper.from_array(np.concatenate(ended), "members")
-    summed = graph.op(
+    return graph.op(
         "TreeEnsemble",
         features,
         domain=ML,
-        n_targets=outputs,
+        n_targets=len(trees.base),
         aggregate_function=1,
         post_transform=0,
         **attributes,
     )
-    return graph.op("Add", summed, base)

@@ -8,6 +8,7 @@ depends on the features only and so is shared by every step and output.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,23 @@ def fit_glm(
 
     flat = minimise(objective, first.ravel(), precondition, steps=steps, tolerance=tolerance * len(rows))
     return LinearFit(coefficients=flat.reshape(first.shape), penalty=penalty)
+
+
+def best_on_path(count: int, first: int, loss_at: Callable[[int], float]) -> int:
+    """Return the best of ``count`` ordered settings, walking downhill from ``first`` (the loss is unimodal)."""
+    losses = {first: loss_at(first)}
+    best = first
+    for step in (1, -1):
+        here = best
+        while 0 <= here + step < count:
+            here += step
+            losses[here] = loss_at(here)
+            if losses[here] >= losses[best]:
+                break
+            best = here
+        if best != first:
+            break
+    return best
 
 
 def minimise(

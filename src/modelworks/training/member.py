@@ -15,7 +15,7 @@ class FoldFit:
 
     Attributes:
         scores: Link-scale scores of the fold's rows, ``[rows in fold, outputs]``.
-        part: What the member needs to score new rows.
+        part: What the member keeps of this fold.
     """
 
     scores: Floats
@@ -40,5 +40,9 @@ class Member(Protocol):
         ...
 
     def settle(self, fits: dict[int, FoldFit], budget: Budget) -> dict[int, FoldFit]:
-        """Agree on what the folds learned (rounds, penalty) once all of them are there; may refit."""
+        """Agree on what the folds learned (rounds, penalty) and score again by it."""
+        ...
+
+    def finish(self, fits: dict[int, FoldFit], budget: Budget) -> Any:
+        """Return the model that scores new rows: the folds' mean, or one more fit on all rows."""
         ...

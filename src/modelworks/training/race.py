@@ -1,9 +1,13 @@
-"""The race: every member runs on the first fold; only those that a pool would use go on to the others."""
+"""The fold race: every member runs the first fold, the promising ones run the others, the budget is kept.
+
+Dropping after the first folds follows Bergman et al. 2024, "Don't Waste Your Time: Early Stopping
+Cross-Validation", in its forgiving form: a member stays unless the pool gives it next to no weight.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,120 +18,221 @@ from modelworks.training.member import FoldFit, Member
 from modelworks.training.pool import pool_weights, pooled
 from modelworks.training.problem import Floats, Problem, Rows
 
-KEEP = 0.08
-"""Share of the pool's weights below which a member is dropped."""
 
-LEAST_ROWS = 80
-"""Rows of the first fold below which its result is too noisy to drop anybody."""
+@dataclass(frozen=True, kw_only=True)
+class RaceRules:
+    """How the race is run.
+
+    Attributes:
+        folds: Folds to run, the racing fold first.
+        race_rows: Rows the racing fold must hold before anybody is dropped.
+        least_weight: Share of the pool's weight below which a member may be dropped after the racing fold.
+        spend_s: CPU-seconds the race aims at, though the hard budget may allow more.
+    """
+
+    folds: tuple[int, ...]
+    race_rows: int = 300
+    least_weight: float = 0.1
+    spend_s: float = np.inf
 
 
 @dataclass
-class Entry:
-    """One member in the race.
+class Runner:
+    """A member in the race and what came of it.
 
     Attributes:
         member: The member.
         fits: Fold -> what it learned.
         cpu_s: CPU-seconds it took.
-        weight: Its weight in the pool; 0 if it was dropped.
-        loss: Out-of-fold loss on the folds it ran, per ``Problem.reported``.
-        why: Why it was kept or dropped, in words.
+        dropped: Why it left the race, or empty.
     """
 
     member: Member
     fits: dict[int, FoldFit] = field(default_factory=dict)
     cpu_s: float = 0.0
-    weight: float = 0.0
-    loss: float = float("nan")
-    why: str = ""
+    dropped: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.member.name
 
 
 @dataclass(frozen=True)
-class Raced:
-    """How the race ended.
+class RaceResult:
+    """All runners, the folds that every survivor finished, and whether the budget ended the race."""
 
-    Attributes:
-        entries: All members, those with weight first to be used.
-        rows: Rows of the folds that every remaining member ran.
-        scores: Pooled out-of-fold scores of ``rows``.
-        stopped: Whether the budget ended the race early.
-    """
+    runners: tuple[Runner, ...]
+    folds: tuple[int, ...]
+    stopped: str
 
-    entries: list[Entry]
-    rows: Rows
-    scores: Floats
-    stopped: bool
+    @property
+    def finalists(self) -> list[Runner]:
+        """The runners that finished the race."""
+        return [runner for runner in self.runners if not runner.dropped]
 
 
-def race(members: Sequence[Member], problem: Problem, folds: Sequence[int], budget: Budget) -> Raced:
-    """Run members on ``folds`` under a budget and weigh them.
+def rows_of(problem: Problem, folds: Iterable[int]) -> Rows:
+    """Return the rows of some folds, fold after fold."""
+    return np.concatenate([problem.parts(fold)[1] for fold in folds])
+
+
+def scores_of(runner: Runner, folds: Iterable[int]) -> Floats:
+    """Return a runner's out-of-fold scores on ``rows_of(problem, folds)``."""
+    return np.concatenate([runner.fits[fold].scores for fold in folds])
+
+
+def race(
+    entrants: Sequence[Callable[[], Member]], problem: Problem, budget: Budget, rules: RaceRules
+) -> RaceResult:
+    """Run the race.
+
+    Args:
+        entrants: Maker of each member, in the order they are tried.
+        problem: What is learned.
+        budget: Hard limit of CPU-seconds; when it ends the race is decided on what is finished.
+        rules: Folds and dropping rules.
 
     Raises:
-        BudgetStopped: The budget ended before any member had finished one fold.
+        BudgetStopped: The budget ended before any member finished a fold.
         Cancelled: The budget was cancelled.
-
-    Source: Bergman et al. (2024), Don't waste your time: early stopping cross-validation (the forgiving rule).
     """
-    entries = [Entry(member) for member in members]
-    stopped = False
-    for entry in entries:
-        stopped |= not _run(entry, folds[0], budget)
-    running = [entry for entry in entries if entry.fits]
-    if not running:
-        raise BudgetStopped(
-            f"The budget of {budget.cpu_s:g} CPU-seconds ended before any model was fitted.",
-            hint=f"--budget {max(1, round(budget.cpu_s * 4))}s",
-        )
-    first = problem.parts(folds[0])[1]
-    if len(running) > 1 and len(first) >= LEAST_ROWS:
-        weights = pool_weights([entry.fits[folds[0]].scores for entry in running], problem, first, floor=KEEP)
-        for entry, weight in zip(running, weights.tolist(), strict=True):
-            if not weight:
-                entry.why = "dropped after the first fold: the pool gains nothing from it"
-        running = [entry for entry, weight in zip(running, weights.tolist(), strict=True) if weight]
-    for fold in folds[1:]:
-        if stopped:
-            break
-        for entry in running:
-            if not _run(entry, fold, budget):
-                stopped = True
+    first, rest = rules.folds[0], rules.folds[1:]
+    runners: list[Runner] = []
+    start = budget.spent_s
+    try:
+        for make in entrants:
+            if runners and budget.spent_s - start > rules.spend_s:
                 break
-    shared = [fold for fold in folds if all(fold in entry.fits for entry in running)]
-    for entry in running:
-        entry.fits = _settled(entry, {fold: entry.fits[fold] for fold in shared}, budget)
-    rows = np.concatenate([problem.parts(fold)[1] for fold in shared])
-    stacks = [np.concatenate([entry.fits[fold].scores for fold in shared]) for entry in running]
-    weights = pool_weights(stacks, problem, rows, floor=0.05)
-    for entry, weight, scores in zip(running, weights.tolist(), stacks, strict=True):
-        entry.weight = weight
-        entry.loss = problem.reported(problem.loss(scores, rows))
-        entry.why = "in the pool" if weight else "ran all folds; the pool gains nothing from it"
-    for entry in entries:
-        if entry not in running and entry.fits:
-            entry.loss = problem.reported(problem.loss(entry.fits[folds[0]].scores, first))
-        elif not entry.fits:
-            entry.why = "not finished: the budget ended"
-    return Raced(entries=entries, rows=rows, scores=pooled(stacks, weights), stopped=stopped)
+            budget.check()
+            runner = Runner(make())
+            _run_fold(runner, first, budget)
+            runners.append(runner)
+        _drop(runners, problem, first, rules, rules.spend_s - (budget.spent_s - start))
+        _run_rest(runners, rest, budget)
+        for runner in _running(runners):
+            _settle(runner, budget)
+        return RaceResult(tuple(runners), rules.folds, "")
+    except BudgetStopped as stop:
+        if not runners:
+            raise
+        return _decide(runners, rules.folds, budget.grace(), stop.message)
 
 
-def _run(entry: Entry, fold: int, budget: Budget) -> bool:
-    """Fit one fold; returns whether the budget allowed it."""
-    mark = time.process_time()
+def _running(runners: Iterable[Runner]) -> list[Runner]:
+    return [runner for runner in runners if not runner.dropped]
+
+
+def _run_fold(runner: Runner, fold: int, budget: Budget) -> None:
+    begin = time.process_time()
     try:
-        budget.check()
-        entry.fits[fold] = entry.member.fit_fold(fold, budget)
-    except BudgetStopped:
-        return False
+        runner.fits[fold] = runner.member.fit_fold(fold, budget)
     finally:
-        entry.cpu_s += time.process_time() - mark
-    return True
+        runner.cpu_s += time.process_time() - begin
 
 
-def _settled(entry: Entry, fits: dict[int, FoldFit], budget: Budget) -> dict[int, FoldFit]:
-    mark = time.process_time()
-    try:
-        return entry.member.settle(fits, budget)
-    except BudgetStopped:
-        return fits
-    finally:
-        entry.cpu_s += time.process_time() - mark
+def _settle(runner: Runner, budget: Budget) -> None:
+    begin = time.process_time()
+    runner.fits = runner.member.settle(runner.fits, budget)
+    runner.cpu_s += time.process_time() - begin
+
+
+def _drop(runners: list[Runner], problem: Problem, fold: int, rules: RaceRules, left_s: float) -> None:
+    """Drop members that the pool of the racing fold hardly uses, least weight per CPU-second first.
+
+    Members are dropped only while their remaining folds would spend more than ``left_s``, and only if the
+    racing fold is large enough to tell.
+    """
+    rows = problem.parts(fold)[1]
+    rest = len(rules.folds) - 1
+    if len(runners) < 2 or len(rows) < rules.race_rows or not rest:
+        return
+    weights = pool_weights([runner.fits[fold].scores for runner in runners], problem, rows)
+    shares = weights / max(weights.sum(), 1e-9)
+    by_worth = np.argsort(
+        [share / max(runner.cpu_s, 1e-3) for share, runner in zip(shares, runners, strict=True)]
+    )
+    for index in by_worth:
+        forecast = rest * sum(runner.cpu_s for runner in _running(runners))
+        if forecast > left_s and shares[index] < rules.least_weight:
+            runners[index].dropped = f"weight {shares[index]:.2f} in the pool of the first fold"
+
+
+def _run_rest(runners: list[Runner], folds: Sequence[int], budget: Budget) -> None:
+    """Run the other folds; a member whose remaining folds would not fit into the budget leaves the race."""
+    for runner in _running(runners):
+        forecast = runner.cpu_s * len(folds)
+        if not budget.allows(forecast) and any(other.fits.keys() >= set(folds) for other in runners):
+            runner.dropped = f"its folds would take {forecast:.1f} more CPU-seconds than the budget has"
+            continue
+        for fold in folds:
+            budget.check()
+            _run_fold(runner, fold, budget)
+
+
+def _decide(runners: list[Runner], folds: tuple[int, ...], grace: Budget, why: str) -> RaceResult:
+    """Keep the runners of the furthest common stage after the budget ended."""
+    complete = [runner for runner in _running(runners) if len(runner.fits) == len(folds)]
+    kept = folds if complete else folds[:1]
+    for runner in _running(runners):
+        if complete and runner not in complete:
+            runner.dropped = "the budget ended before its folds"
+            continue
+        runner.fits = {fold: fit for fold, fit in runner.fits.items() if fold in kept}
+        _settle(runner, grace)
+    return RaceResult(tuple(runners), kept, why)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The pool's weights, the scores they give, and how the choice was made.
+
+    Attributes:
+        weights: One weight per finalist.
+        scores: Pooled out-of-fold scores.
+        loss: Loss of the pool with weights fitted on the other folds (honest), or plain if there is one fold.
+        chosen: ``pool``, or the name of the member that alone is better by more than a standard error.
+    """
+
+    weights: Floats
+    scores: Floats
+    loss: float
+    chosen: str
+
+
+def choose(
+    finalists: Sequence[Runner], problem: Problem, folds: tuple[int, ...], floor: float = 0.05
+) -> Choice:
+    """Pool the finalists, unless one of them alone is better by more than a standard error (cross-fitted)."""
+    rows = rows_of(problem, folds)
+    scores = [scores_of(runner, folds) for runner in finalists]
+    weights = pool_weights(scores, problem, rows, floor=floor)
+    chosen = "pool"
+    losses = _crossfit(scores, problem, folds, floor)
+    used = np.flatnonzero(weights)
+    if len(used) > 1:
+        singles = [_crossfit([scores[index]], problem, folds, 0.0) for index in used]
+        best = int(np.argmin([single.mean() for single in singles]))
+        ahead = losses - singles[best]
+        if ahead.mean() > ahead.std() / np.sqrt(len(rows)):
+            losses, chosen = singles[best], finalists[int(used[best])].name
+            weights = np.zeros(len(finalists))
+            weights[used[best]] = pool_weights([scores[int(used[best])]], problem, rows)[0]
+    elif len(used) == 1:
+        chosen = finalists[int(used[0])].name
+    return Choice(weights, pooled(scores, weights), float(losses.mean()), chosen)
+
+
+def _crossfit(scores: Sequence[Floats], problem: Problem, folds: tuple[int, ...], floor: float) -> Floats:
+    """Return weighted row losses under pool weights that never saw the rows they are judged on."""
+    rows = rows_of(problem, folds)
+    weight = problem.row_weight(rows)
+    losses = np.empty(len(rows))
+    part = problem.folds[rows]
+    for fold in folds:
+        inside = part == fold
+        outside = ~inside if len(folds) > 1 else inside
+        weights = pool_weights([score[outside] for score in scores], problem, rows[outside], floor=floor)
+        losses[inside] = problem.row_losses(
+            pooled([score[inside] for score in scores], weights), rows[inside]
+        )
+    return np.asarray(losses * weight / weight.mean())

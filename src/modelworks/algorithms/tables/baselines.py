@@ -33,7 +33,8 @@ def fit_baselines(train: TrainingTable, budget: Budget, seed: int) -> dict[str, 
     )
     fits = {fold: linear.fit_fold(fold, budget) for fold in problem.fold_numbers}
     graph = Graph()
-    scores = linear.write(graph, fits, basis.write(graph, encoder.write(graph)), 1.0)
+    model = linear.finish(fits, budget)
+    scores = linear.write(graph, model, basis.write(graph, encoder.write(graph)), 1.0)
     oof = np.zeros((problem.rows, problem.outputs))
     for fold, fit in fits.items():
         oof[problem.parts(fold)[1]] = fit.scores

@@ -8,14 +8,16 @@ feature machines with a diagonal metric).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.algorithms.graph import Graph
+from modelworks.algorithms.graph import DOUBLE, FLOAT, Graph
+from modelworks.algorithms.tables.views import SCALED
 from modelworks.core.budget import Budget
-from modelworks.training.glm import LinearFit, fit_glm
+from modelworks.training.glm import LinearFit, best_on_path, fit_glm
 from modelworks.training.member import FoldFit
 from modelworks.training.problem import Floats, Problem, Rows
 
@@ -61,15 +63,20 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelFit:
-    """A kernel and, per landmark, its weight in every score; the last row of ``weights`` is the constant."""
+    """A kernel and, per landmark, its weight in every score; the last row of ``weights`` is the constant.
+
+    Scores are computed in float64, here and in the graph: weights of near landmarks are large and cancel.
+    """
 
     kernel: Kernel
     weights: Floats
 
     def scores(self, inputs: Singles) -> Floats:
         """Return ``[rows, outputs]``."""
-        values = self.kernel.values(inputs) @ self.weights[:-1].astype(np.float32)
-        return np.asarray(values.astype(np.float64) + self.weights[-1])
+        landmarks = self.kernel.landmarks.astype(np.float64)
+        scaled = inputs.astype(np.float64) * self.kernel.root.astype(np.float64)
+        distance = np.square(scaled).sum(1)[:, None] + np.square(landmarks).sum(1) - 2 * scaled @ landmarks.T
+        return np.asarray(np.exp(-np.maximum(distance, 0)) @ self.weights[:-1] + self.weights[-1])
 
 
 def _kernel(inputs: Singles, chosen: Rows, metric: Singles, bandwidth: float) -> Kernel:
@@ -100,7 +107,7 @@ class KernelMachine:
         seed: Seed of the choice of landmarks.
         landmarks: Most landmarks.
         bandwidth: Kernel width in median distances between rows.
-        penalties: Ridge penalties to try on the first fold, strongest first.
+        penalties: Ridge penalties, strongest first; the search on the first fold begins in the middle.
     """
 
     name: str
@@ -109,7 +116,8 @@ class KernelMachine:
     seed: int
     landmarks: int = 600
     bandwidth: float = 1.0
-    penalties: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+    penalties: Sequence[float] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+    view: str = SCALED
     _penalty: float | None = field(default=None, init=False)
 
     def fit_fold(self, fold: int, budget: Budget) -> FoldFit:
@@ -119,23 +127,24 @@ class KernelMachine:
         matrix = kernel.features(self.features[train])
         gram = self._gram(matrix, train)
         held_out = kernel.features(self.features[valid])
-        penalties = self.penalties if self._penalty is None else (self._penalty,)
-        best, best_loss, worse, start = None, np.inf, 0, None
-        for penalty in penalties:
-            start = fit_glm(
+        fits: dict[float, LinearFit] = {}
+
+        def loss_at(index: int) -> float:
+            penalty = self.penalties[index]
+            start = next(reversed(fits.values()), None)
+            fits[penalty] = fit_glm(
                 matrix, self.problem, train, gram=gram, penalty=penalty, start=start, budget=budget
             )
-            scores = _linear(held_out, start)
-            loss = self.problem.loss(scores, valid)
-            if loss < best_loss:
-                best, best_loss, worse = (start, scores), loss, 0
-            else:
-                worse += 1
-                if worse == 2:
-                    break
-        assert best is not None
-        self._penalty = best[0].penalty
-        return FoldFit(scores=best[1], part=KernelFit(kernel=kernel, weights=_on_landmarks(kernel, best[0])))
+            return self.problem.loss(_linear(held_out, fits[penalty]), valid)
+
+        if self._penalty is None:
+            chosen = best_on_path(len(self.penalties), len(self.penalties) // 2, loss_at)
+            self._penalty = self.penalties[chosen]
+        else:
+            loss_at(list(self.penalties).index(self._penalty))
+        fit = fits[self._penalty]
+        part = KernelFit(kernel=kernel, weights=_on_landmarks(kernel, fit))
+        return FoldFit(scores=_linear(held_out, fit), part=part)
 
     def _gram(self, matrix: Singles, rows: Rows) -> Floats:
         if self.problem.weight is not None:
@@ -174,31 +183,41 @@ class KernelMachine:
         """Nothing is left to agree on: the penalty was fixed by the first fold."""
         return fits
 
-    def write(self, graph: Graph, fits: dict[int, FoldFit], features: str, weight: float) -> str:
-        """Write the weighted mean score of the fold models; returns ``[rows, outputs]``."""
-        share = weight / len(fits)
-        return graph.total([_write(graph, fit.part, features, share) for fit in fits.values()])
+    def finish(self, fits: dict[int, FoldFit], budget: Budget) -> KernelFit:
+        """Fit once more, on all rows."""
+        assert self._penalty is not None
+        rows = np.arange(self.problem.rows)
+        kernel = self._learned_kernel(rows, budget)
+        matrix = kernel.features(self.features)
+        gram = self._gram(matrix, rows)
+        fit = fit_glm(matrix, self.problem, rows, gram=gram, penalty=self._penalty, budget=budget)
+        return KernelFit(kernel=kernel, weights=_on_landmarks(kernel, fit))
 
+    def predict(self, model: KernelFit, features: Singles) -> Floats:
+        """Return scores of new rows."""
+        return model.scores(features)
 
-def _write(graph: Graph, model: KernelFit, features: str, weight: float) -> str:
-    kernel = model.kernel
-    scaled = graph.op("Mul", features, graph.constant(kernel.root[None, :], np.float32))
-    own = graph.op("ReduceSumSquare", scaled, graph.constant([1], np.int64), keepdims=1)
-    cross = graph.op(
-        "Gemm",
-        scaled,
-        graph.constant(-2.0 * kernel.landmarks, np.float32),
-        graph.constant(np.square(kernel.landmarks).sum(1), np.float32),
-        transB=1,
-    )
-    distance = graph.op("Relu", graph.op("Add", cross, own))
-    values = graph.op("Exp", graph.op("Neg", distance))
-    return graph.op(
-        "Gemm",
-        values,
-        graph.constant(model.weights[:-1] * weight, np.float32),
-        graph.constant(model.weights[-1] * weight, np.float32),
-    )
+    def write(self, graph: Graph, model: KernelFit, features: str, weight: float) -> str:
+        """Write the weighted scores; returns ``[rows, outputs]``."""
+        landmarks = model.kernel.landmarks
+        double = graph.cast(features, DOUBLE)
+        root = graph.constant(model.kernel.root[None, :].astype(np.float64))
+        scaled = graph.op("Mul", double, root)
+        own = graph.op("ReduceSumSquare", scaled, graph.constant([1], np.int64), keepdims=1)
+        squares = np.square(landmarks.astype(np.float64)).sum(1)
+        cross = graph.op(
+            "Gemm",
+            scaled,
+            graph.cast(graph.constant(-2.0 * landmarks, np.float32), DOUBLE),
+            graph.constant(squares),
+            transB=1,
+        )
+        distance = graph.op("Relu", graph.op("Add", cross, own))
+        values = graph.op("Exp", graph.op("Neg", distance))
+        weights = model.weights * weight
+        return graph.cast(
+            graph.op("Gemm", values, graph.constant(weights[:-1]), graph.constant(weights[-1])), FLOAT
+        )
 
 
 def _linear(matrix: Singles, fit: LinearFit) -> Floats:

@@ -1,124 +1,175 @@
-"""The portfolio as data: which members run on a table of a given size, with which settings, on how many folds.
-
-Learned with ``benchmarks/portfolio`` (report of 2026-11-24): the grid of boosted settings is flat, a rate of 0.1 gives
-the loss of 0.05 for half the cost, a second booster is worth one per cent at most; another family is worth more.
-"""
+"""The portfolio: which members exist, with which settings, and which of them a table of a given size tries."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from modelworks.algorithms.tables.boosted import BoostedTrees
 from modelworks.algorithms.tables.kernel import KernelMachine
 from modelworks.algorithms.tables.linear import LinearModel
-from modelworks.core.task import TaskKind
+from modelworks.algorithms.tables.views import ViewedRows
+from modelworks.core.errors import UsageError, close_matches
 from modelworks.training.problem import Problem
 
-LINEAR, BOOSTED, KERNEL = "linear", "boosted", "kernel"
-LARGE = 20_000
-MANY_CLASSES = 5
+FORMAT = 1
+_FITTING = ("rounds", "patience")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberSpec:
+    """One member as data.
+
+    Attributes:
+        name: Name on the leaderboard and in the memory of earlier tasks.
+        family: ``linear``, ``boosted`` or ``kernel``.
+        settings: Settings of the family.
+        small: ``{"up_to_rows": n, "settings": {...}}`` changes for small tables.
+        min_rows, max_rows, max_classes: Where it is not tried.
+    """
+
+    name: str
+    family: str
+    settings: Mapping[str, Any]
+    small: Mapping[str, Any] = field(default_factory=dict)
+    min_rows: int = 0
+    max_rows: int = 10**9
+    max_classes: int = 10**6
+
+    def suits(self, problem: Problem) -> bool:
+        """Say whether the member is meant for a problem of this size."""
+        return self.min_rows <= problem.rows <= self.max_rows and problem.classes <= self.max_classes
+
+    def settings_for(self, rows: int) -> dict[str, Any]:
+        """Return the settings for a table of ``rows`` rows."""
+        settings = dict(self.settings)
+        if self.small and rows <= self.small["up_to_rows"]:
+            settings |= self.small["settings"]
+        return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How tables up to a size are raced.
+
+    Attributes:
+        up_to_rows: Largest table, or ``None``.
+        folds: Folds used of those the split made.
+        spend_s: CPU-seconds after which no further member is begun.
+        members: Names in the order they are tried.
+    """
+
+    up_to_rows: int | None
+    folds: int
+    spend_s: float
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Portfolio:
-    """Members and folds for one table.
+    """Members and plans."""
 
-    Attributes:
-        members: Names, in the order in which they run.
-        folds: Folds that are run; every fold model answers in the shipped graph.
-        columns: Most columns of the basis.
-        booster: LightGBM parameters.
-        rounds: Most boosting rounds.
-        landmarks: Most landmarks of the kernel machine.
-        penalties: Ridge penalties of the linear model, strongest first.
-        kernel_penalties: Ridge penalties of the kernel machine, strongest first.
-    """
+    members: tuple[MemberSpec, ...]
+    plans: tuple[Plan, ...]
 
-    members: tuple[str, ...]
-    folds: int
-    columns: int = 384
-    booster: dict[str, Any] = field(default_factory=dict)
-    rounds: int = 600
-    landmarks: int = 500
-    penalties: tuple[float, ...] = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
-    kernel_penalties: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Portfolio:
+        """Read a portfolio.
 
+        Raises:
+            UsageError: The format is unknown, or a plan names a member that does not exist.
+        """
+        if data.get("format") != FORMAT:
+            raise UsageError(f"Portfolio format {data.get('format')!r} is not {FORMAT}.", code="MW1320")
+        members = tuple(MemberSpec(**item) for item in data["members"])
+        plans = tuple(Plan(**{**item, "members": tuple(item["members"])}) for item in data["plans"])
+        portfolio = Portfolio(members=members, plans=plans)
+        for plan in plans:
+            for name in plan.members:
+                portfolio.member(name)
+        return portfolio
 
-def portfolio_for(problem: Problem, order: tuple[str, ...] = ()) -> Portfolio:
-    """Choose the portfolio for a problem.
+    def member(self, name: str) -> MemberSpec:
+        """Return the member called ``name``.
 
-    Args:
-        problem: Rows, outputs and kind decide.
-        order: Members that memory advises: they run in this order and the others do not.
-    """
-    rows, outputs = problem.rows, problem.outputs
-    many = outputs > MANY_CLASSES
-    small = rows < 3000
-    folds = 5 if small else 3 if rows < 8000 else 2 if rows <= LARGE else 1
-    if many:
-        folds = min(folds, 3 if rows < 1000 else 2 if rows < 6000 else 1)
-    members = [LINEAR, BOOSTED, KERNEL] if rows <= LARGE else [BOOSTED]
-    if problem.kind is TaskKind.MULTILABEL:
-        members = [LINEAR, KERNEL] if rows <= LARGE else [LINEAR]
-    advised = [name for name in order if name in members]
-    return Portfolio(
-        members=tuple(advised or members),
-        folds=folds,
-        columns=160 if many and rows > 1000 else 384,
-        booster={
-            "learning_rate": 0.15 if many else 0.1 if rows <= LARGE else 0.08,
-            "num_leaves": 16 if small else 31,
-            "min_data_in_leaf": 8 if small else 20,
-            "feature_fraction": 0.6 if small else 0.8,
-            "bagging_fraction": 0.85,
-            "bagging_freq": 1,
-            "lambda_l2": 1.0,
-        },
-        rounds=200 if many else 400 if outputs > 1 else 800,
-        landmarks=350 if many and rows > 5000 else 500,
-        penalties=(30.0, 3.0, 0.3) if many else (100.0, 30.0, 10.0, 3.0, 1.0, 0.3),
-        kernel_penalties=(0.3, 0.03) if many else (3.0, 1.0, 0.3, 0.1, 0.03, 0.01),
-    )
-
-
-def build_member(
-    name: str,
-    portfolio: Portfolio,
-    problem: Problem,
-    table: npt.NDArray[np.float32],
-    smooth: npt.NDArray[np.float32],
-    seed: int,
-) -> LinearModel | BoostedTrees | KernelMachine:
-    """Make a member of the portfolio.
-
-    Args:
-        name: One of ``portfolio.members``.
-        portfolio, problem: Settings and what to learn.
-        table: Encoded table ``[rows, features]`` with NaN.
-        smooth: Basis of the table ``[rows, columns]`` without gaps.
-        seed: Seed of random choices.
-    """
-    if name == LINEAR:
-        return LinearModel(name=name, problem=problem, features=smooth, penalties=portfolio.penalties)
-    if name == KERNEL:
-        return KernelMachine(
-            name=name,
-            problem=problem,
-            features=smooth,
-            seed=seed,
-            landmarks=portfolio.landmarks,
-            penalties=portfolio.kernel_penalties,
+        Raises:
+            UsageError: There is none.
+        """
+        for spec in self.members:
+            if spec.name == name:
+                return spec
+        known = [spec.name for spec in self.members]
+        raise UsageError(
+            f"The portfolio has no member '{name}'.{close_matches(name, known)}",
+            code="MW1321",
+            hint="members: " + ", ".join(known),
         )
+
+    def plan(self, rows: int) -> Plan:
+        """Return the plan for a table of ``rows`` rows."""
+        for plan in self.plans:
+            if plan.up_to_rows is None or rows <= plan.up_to_rows:
+                return plan
+        return self.plans[-1]
+
+    def entrants(self, problem: Problem, order: Sequence[str] = ()) -> list[MemberSpec]:
+        """Return the members to try: those of ``order`` that exist and suit the problem, else the plan's own.
+
+        Names in ``order`` that the portfolio does not have are left out: memory may be older than the portfolio.
+        """
+        known = {spec.name for spec in self.members}
+        advised = [self.member(name) for name in dict.fromkeys(order) if name in known]
+        planned = [self.member(name) for name in self.plan(problem.rows).members]
+        fitting = [spec for spec in advised if spec.suits(problem)]
+        return fitting or [spec for spec in planned if spec.suits(problem)]
+
+
+@cache
+def default_portfolio() -> Portfolio:
+    """Return the portfolio that ships with the package."""
+    text = resources.files("modelworks.algorithms.tables").joinpath("portfolio.json").read_text("utf-8")
+    return Portfolio.from_json(json.loads(text))
+
+
+def _boosted(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    settings = spec.settings_for(problem.rows)
+    fitting = {name: settings.pop(name) for name in _FITTING if name in settings}
     return BoostedTrees(
-        name=name,
-        problem=problem,
-        features=table,
-        seed=seed,
-        settings=portfolio.booster,
-        rounds=portfolio.rounds,
-        patience=20,
+        name=spec.name, problem=problem, features=rows["table"], seed=seed, settings=settings, **fitting
     )
+
+
+def _linear(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    settings = spec.settings_for(problem.rows)
+    return LinearModel(name=spec.name, problem=problem, features=rows["basis"], **settings)
+
+
+def _kernel(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    settings = spec.settings_for(problem.rows)
+    return KernelMachine(name=spec.name, problem=problem, features=rows["scaled"], seed=seed, **settings)
+
+
+_FAMILIES: dict[str, Callable[[MemberSpec, Problem, ViewedRows, int], Any]] = {
+    "boosted": _boosted,
+    "linear": _linear,
+    "kernel": _kernel,
+}
+
+
+def make_member(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    """Bind a member to a problem and its features.
+
+    Raises:
+        UsageError: The family is unknown.
+    """
+    if spec.family not in _FAMILIES:
+        raise UsageError(
+            f"Member '{spec.name}': there is no family '{spec.family}'.{close_matches(spec.family, _FAMILIES)}",
+            code="MW1322",
+            hint="families: " + ", ".join(_FAMILIES),
+        )
+    return _FAMILIES[spec.family](spec, problem, rows, seed)

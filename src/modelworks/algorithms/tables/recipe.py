@@ -1,33 +1,36 @@
-"""The table recipe: encode once, fit a small fixed portfolio fold by fold, pool, and write one ONNX graph."""
+"""The table recipe: encode once, race a small fixed portfolio, pool, and write one ONNX graph."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from modelworks.algorithms.graph import Graph
-from modelworks.algorithms.tables.basis import Basis, fit_basis
-from modelworks.algorithms.tables.boosted import BoostedTrees
-from modelworks.algorithms.tables.encoder import Encoder, fit_encoder
-from modelworks.algorithms.tables.outputs import write_outputs
-from modelworks.algorithms.tables.portfolio import build_member, portfolio_for
+import numpy as np
+
+from modelworks.algorithms.tables.basis import fit_basis
+from modelworks.algorithms.tables.encoder import fit_encoder
+from modelworks.algorithms.tables.ensemble import Ensemble, Measured, Part, measure
+from modelworks.algorithms.tables.portfolio import Portfolio, default_portfolio, make_member
 from modelworks.algorithms.tables.problem import SUPPORTED, problem_of
-from modelworks.algorithms.trees import merge, write_trees
+from modelworks.algorithms.tables.scaling import fit_scaling
+from modelworks.algorithms.tables.views import ViewedRows, Views
 from modelworks.core.budget import Budget
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.signature import Signature
 from modelworks.core.task import Limits
 from modelworks.data import TrainingTable
 from modelworks.training.problem import Problem
-from modelworks.training.race import Entry, Raced, race
+from modelworks.training.race import Choice, RaceResult, RaceRules, Runner, choose, race, rows_of, scores_of
 
 CARD = Card(
     name="tables.portfolio",
-    version=2,
+    version=3,
     kinds=SUPPORTED,
-    summary="Linear models, boosted trees and kernel machines: raced, pooled and calibrated out of fold.",
+    summary="A small fixed portfolio of additive, kernel and tree models, pooled and calibrated out of fold.",
     source="Erickson et al. 2020 (AutoGluon); Salinas and Erickson 2023 (TabRepo); Ke et al. 2017 (LightGBM)",
 )
 
@@ -37,16 +40,18 @@ class TableRecipe:
     """Makes a model of a table.
 
     Attributes:
-        limits: Size, latency and budget the model must keep.
+        limits: Size and latency the model must keep.
         metric: Metric of the task; steers the decision threshold.
-        order: Members that won on similar tables (from memory of earlier tasks): they alone run, in this order;
-            empty = the whole portfolio.
-        keep_oof: Whether ``diagnostics["oof"]`` holds the out-of-fold predictions.
+        order: Members that won on similar tables (from the memory of earlier tasks): they alone run, in this
+            order; empty, or none of them known = the portfolio's own plan.
+        portfolio: Members and plans; the shipped one by default.
+        keep_oof: Whether ``diagnostics["oof"]`` holds the out-of-fold scores of pool and members.
     """
 
     limits: Limits = field(default_factory=Limits)
     metric: str | None = None
     order: tuple[str, ...] = ()
+    portfolio: Portfolio = field(default_factory=default_portfolio)
     keep_oof: bool = False
 
     @property
@@ -56,87 +61,162 @@ class TableRecipe:
     def fit(
         self, train: TrainingTable, valid: TrainingTable | None, budget: Budget, seed: int
     ) -> FittedModel:
-        """Fit a model; see ``core.estimator.Estimator``."""
-        clock = time.process_time
-        mark = clock()
-        problem = problem_of(train)
-        portfolio = portfolio_for(problem, self.order)
-        encoder = fit_encoder(train)
-        table = encoder.transform(train.columns, train.rows)
-        basis = fit_basis(table, encoder.features, max_columns=portfolio.columns)
-        smooth = basis.transform(table)
-        cpu_parts = {"encode": clock() - mark}
+        """Fit a model; see ``core.estimator.Estimator``. Early stopping uses the table's own folds."""
+        return self.fit_native(train, budget, seed)[0]
 
-        members = [build_member(name, portfolio, problem, table, smooth, seed) for name in portfolio.members]
-        raced = race(members, problem, problem.fold_numbers[: portfolio.folds], budget)
-        cpu_parts |= {entry.member.name: entry.cpu_s for entry in raced.entries}
-
-        mark = clock()
-        threshold = 0.5
-        kept = [entry for entry in raced.entries if entry.weight]
-        onnx, signature, shrunk = self._written(kept, encoder, basis, problem, train.classes, threshold)
-        cpu_parts["export"] = clock() - mark
-        return FittedModel(
+    def fit_native(self, train: TrainingTable, budget: Budget, seed: int) -> tuple[FittedModel, Ensemble]:
+        """Fit a model and return the ensemble beside its graph, for those who compare the two."""
+        spent: dict[str, float] = {}
+        with _one_thread():
+            with _timed(spent, "encode"):
+                problem = problem_of(train)
+                rows = encode(train)
+            raced = self._race(problem, rows, budget, seed)
+            spent |= {runner.name: runner.cpu_s for runner in raced.runners}
+            with _timed(spent, "pool"):
+                choice = choose(raced.finalists, problem, raced.folds)
+            shipped = self._ship(train, rows.views, problem, raced, choice, budget.grace(), spent)
+        ensemble, onnx, signature, measured = shipped
+        model = FittedModel(
             onnx=onnx,
             signature=signature,
-            diagnostics={
-                "members": [_shown(entry) for entry in raced.entries],
-                "oof_loss": problem.reported(problem.loss(raced.scores, raced.rows)),
-                "chosen": _reason(raced, shrunk),
-                "threshold": threshold,
-                "folds": len(kept[0].fits),
-                "cpu_parts": cpu_parts,
-                **({"oof": {"rows": raced.rows, "scores": raced.scores}} if self.keep_oof else {}),
-            },
+            diagnostics=self._diagnostics(problem, raced, choice, ensemble, measured, spent),
         )
+        return model, ensemble
 
-    def _written(
+    def _race(self, problem: Problem, rows: ViewedRows, budget: Budget, seed: int) -> RaceResult:
+        plan = self.portfolio.plan(problem.rows)
+        entrants = [
+            partial(make_member, spec, problem, rows, seed)
+            for spec in self.portfolio.entrants(problem, self.order)
+        ]
+        folds = problem.fold_numbers[: plan.folds]
+        return race(entrants, problem, budget, RaceRules(folds=folds, spend_s=plan.spend_s))
+
+    def _ship(
         self,
-        kept: Sequence[Entry],
-        encoder: Encoder,
-        basis: Basis,
+        train: TrainingTable,
+        views: Views,
         problem: Problem,
-        classes: tuple[str, ...],
-        threshold: float,
-    ) -> tuple[bytes, Signature, str]:
-        """Write the graph; one that is too large answers with the trees of fewer folds."""
-        folds = len(kept[0].fits)
-        shrunk = ""
+        raced: RaceResult,
+        choice: Choice,
+        grace: Budget,
+        spent: dict[str, float],
+    ) -> tuple[Ensemble, bytes, Signature, Measured]:
+        """Write the graph; while it breaks a limit, average fewer fold models, then leave members out."""
+        weights = dict(zip([runner.name for runner in raced.finalists], choice.weights.tolist(), strict=True))
+        keep = len(raced.folds)
         while True:
-            graph = Graph()
-            encoded = encoder.write(graph)
-            smooth = ""
-            terms = []
-            for entry in kept:
-                member: Any = entry.member
-                if isinstance(member, BoostedTrees):
-                    trees = member.trees(dict(list(entry.fits.items())[:folds]))
-                    terms.append(write_trees(graph, merge(trees).scaled(entry.weight / len(trees)), encoded))
-                else:
-                    smooth = smooth or basis.write(graph, encoded)
-                    terms.append(member.write(graph, entry.fits, smooth, entry.weight))
-            outputs = write_outputs(graph, graph.total(terms), problem, classes, threshold)
-            signature = Signature(inputs=encoder.tensors, outputs=outputs, classes=classes)
-            onnx = graph.finish(signature)
-            if len(onnx) <= self.limits.size_mb * 1e6 or folds == 1:
-                return onnx, signature, shrunk
-            folds -= 1
-            shrunk = f"; the trees of {folds} fold(s) answer, to stay within {self.limits.size_mb:g} MB"
+            with _timed(spent, "finish"):
+                parts = tuple(
+                    _part(runner, weights[runner.name], keep, grace)
+                    for runner in raced.finalists
+                    if weights[runner.name] > 0
+                )
+                ensemble = Ensemble(
+                    views=views, parts=parts, problem=problem, classes=train.classes, threshold=0.5
+                )
+            with _timed(spent, "export"):
+                onnx, signature = ensemble.write()
+            with _timed(spent, "measure"):
+                measured = measure(ensemble, onnx, signature, train.columns, train.rows)
+            if not measured.over(self.limits) or (keep == 1 and len(parts) == 1):
+                return ensemble, onnx, signature, measured
+            if keep > 1:
+                keep //= 2
+            else:
+                lightest = min(parts, key=lambda part: part.weight).member.name
+                weights = _without(lightest, weights)
+
+    def _diagnostics(
+        self,
+        problem: Problem,
+        raced: RaceResult,
+        choice: Choice,
+        ensemble: Ensemble,
+        measured: Measured,
+        spent: dict[str, float],
+    ) -> dict[str, Any]:
+        shipped = {part.member.name: part.weight for part in ensemble.parts}
+        oof_rows = rows_of(problem, raced.folds)
+        diagnostics: dict[str, Any] = {
+            "members": [_line(runner, problem, shipped.get(runner.name, 0.0)) for runner in raced.runners],
+            "oof_loss": problem.reported(choice.loss),
+            "chosen": choice.chosen,
+            "threshold": ensemble.threshold,
+            "folds": len(raced.folds),
+            "stopped": raced.stopped,
+            "cpu_parts": {name: round(seconds, 4) for name, seconds in spent.items()},
+            "measured": {
+                "size_mb": measured.size_mb,
+                "latency_ms": measured.latency_ms,
+                "parity": measured.parity,
+                "over": measured.over(self.limits),
+            },
+        }
+        if self.keep_oof:
+            diagnostics["oof"] = {
+                "rows": oof_rows,
+                "scores": choice.scores,
+                "members": {runner.name: scores_of(runner, raced.folds) for runner in raced.finalists},
+            }
+        return diagnostics
 
 
-def _shown(entry: Entry) -> dict[str, Any]:
+def encode(train: TrainingTable) -> ViewedRows:
+    """Fit the encodings on the training columns and see the training rows through them."""
+    encoder = fit_encoder(train)
+    table = encoder.transform(train.columns, train.rows)
+    basis = fit_basis(table, encoder.features)
+    views = Views(encoder=encoder, basis=basis, scaling=fit_scaling(table, basis))
+    return ViewedRows(views, table)
+
+
+def _part(runner: Runner, weight: float, keep: int, grace: Budget) -> Part:
+    fits = dict(list(runner.fits.items())[:keep])
+    return Part(member=runner.member, model=runner.member.finish(fits, grace), weight=weight)
+
+
+def _without(name: str, weights: dict[str, float]) -> dict[str, float]:
+    """Give the weight of a member to the others, in proportion."""
+    left = {other: weight for other, weight in weights.items() if other != name}
+    factor = sum(weights.values()) / max(sum(left.values()), 1e-9)
+    return {other: weight * factor for other, weight in left.items()} | {name: 0.0}
+
+
+def _line(runner: Runner, problem: Problem, weight: float) -> dict[str, Any]:
+    """Return a member's line of the leaderboard; a dropped one is judged on the folds it ran."""
+    folds = tuple(runner.fits)
+    rows = rows_of(problem, folds)
+    losses = problem.row_losses(scores_of(runner, folds), rows)
+    mean = float(np.average(losses, weights=problem.row_weight(rows)))
+    error = float(losses.std() / np.sqrt(len(losses)))
+    shown = problem.reported(mean)
     return {
-        "name": entry.member.name,
-        "oof_loss": entry.loss,
-        "cpu_s": entry.cpu_s,
-        "weight": entry.weight,
-        "kept": bool(entry.weight),
-        "why": entry.why,
+        "name": runner.name,
+        "oof_loss": shown,
+        "oof_se": problem.reported(mean + error) - shown,
+        "cpu_s": runner.cpu_s,
+        "weight": weight,
+        "kept": weight > 0,
+        "folds": len(folds),
+        "why": runner.dropped or ("" if weight > 0 else "no weight in the pool"),
     }
 
 
-def _reason(raced: Raced, shrunk: str) -> str:
-    names = [entry.member.name for entry in raced.entries if entry.weight]
-    said = f"{names[0]} alone" if len(names) == 1 else f"a calibrated pool of {', '.join(names)}"
-    early = "; the budget ended the race early" if raced.stopped else ""
-    return f"{said}: least out-of-fold loss{early}{shrunk}"
+@contextmanager
+def _timed(spent: dict[str, float], name: str) -> Iterator[None]:
+    begin = time.process_time()
+    try:
+        yield
+    finally:
+        spent[name] = spent.get(name, 0.0) + time.process_time() - begin
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep linear algebra on one thread: honest CPU-seconds, and the same bytes on every machine size."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

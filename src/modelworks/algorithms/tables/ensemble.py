@@ -1,0 +1,134 @@
+"""The finished ensemble: its native prediction, its graph, and how it is made to fit into the task's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelworks.algorithms.graph import Graph
+from modelworks.algorithms.tables.boosted import BoostedModel
+from modelworks.algorithms.tables.outputs import native_outputs, write_outputs
+from modelworks.algorithms.tables.views import TABLE, ViewedRows, Views, WrittenViews
+from modelworks.algorithms.trees import merge, write_trees
+from modelworks.compute.feeds import pack_columns
+from modelworks.compute.runtime import GraphSession, single_row_latency_ms
+from modelworks.core.errors import ExecutionError
+from modelworks.core.signature import Signature
+from modelworks.core.task import Limits
+from modelworks.training.problem import Floats, Problem
+
+PARITY = 1e-5
+_PARITY_ROWS = 200
+_LATENCY_REPEATS = 60
+_MEDIAN_SHARE = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A member of the ensemble with its fitted model and its weight."""
+
+    member: Any
+    model: Any
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """A weighted sum of members over shared views, and the outputs made from it.
+
+    Attributes:
+        views: The encodings.
+        parts: Members with positive weight.
+        problem: Kind, classes and target scale.
+        classes: Class or label names.
+        threshold: Decision threshold of the positive class (binary) or of each label.
+    """
+
+    views: Views
+    parts: tuple[Part, ...]
+    problem: Problem
+    classes: tuple[str, ...]
+    threshold: float
+
+    def scores(self, rows: ViewedRows) -> Floats:
+        """Return the pooled scores by the members' own prediction, without a graph."""
+        total = np.zeros((len(rows.table), self.problem.outputs))
+        for part in self.parts:
+            total += part.weight * part.member.predict(part.model, rows[part.member.view])
+        return total
+
+    def predict(self, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, npt.NDArray[Any]]:
+        """Return the public outputs computed without a graph (but for the encoding)."""
+        scores = self.scores(self.views.of_columns(columns, rows))
+        return dict(native_outputs(scores, self.problem, self.classes, self.threshold))
+
+    def write(self) -> tuple[bytes, Signature]:
+        """Write the ensemble as one graph."""
+        graph = Graph()
+        views = WrittenViews(self.views, graph)
+        trees = [part.model.trees.scaled(part.weight) for part in self.parts if _is_trees(part)]
+        terms = [write_trees(graph, merge(trees), views[TABLE])] if trees else []
+        for part in self.parts:
+            if not _is_trees(part):
+                terms.append(part.member.write(graph, part.model, views[part.member.view], part.weight))
+        outputs = write_outputs(graph, graph.total(terms), self.problem, self.classes, self.threshold)
+        signature = Signature(inputs=self.views.encoder.tensors, outputs=outputs, classes=self.classes)
+        return graph.finish(signature), signature
+
+
+def _is_trees(part: Part) -> bool:
+    return isinstance(part.model, BoostedModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the finished graph was measured to be.
+
+    Attributes:
+        size_mb: Bytes / 10**6.
+        latency_ms: Median single-row time, one thread.
+        parity: Largest difference to the native prediction (relative to the target's spread for regression).
+    """
+
+    size_mb: float
+    latency_ms: float
+    parity: float
+
+    def over(self, limits: Limits) -> str:
+        """Say which limit is broken, or return an empty text."""
+        if self.size_mb > limits.size_mb:
+            return f"{self.size_mb:.1f} MB is over {limits.size_mb:g} MB"
+        if self.latency_ms > _MEDIAN_SHARE * limits.latency_ms:
+            return f"a median of {self.latency_ms:.2f} ms is too near to {limits.latency_ms:g} ms"
+        return ""
+
+
+def measure(
+    ensemble: Ensemble, onnx: bytes, signature: Signature, columns: Mapping[str, npt.NDArray[Any]], rows: int
+) -> Measured:
+    """Run the graph on some training rows and compare it with the native prediction.
+
+    Raises:
+        ExecutionError: The graph does not give the native prediction.
+    """
+    chosen = np.unique(np.linspace(0, rows - 1, _PARITY_ROWS).astype(np.int64))
+    sample = {name: values[chosen] for name, values in columns.items()}
+    session = GraphSession(onnx)
+    feeds = pack_columns(signature, sample, len(chosen))
+    written = session.run(feeds)
+    native = ensemble.predict(sample, len(chosen))
+    name = signature.outputs[0].name
+    scale = max(ensemble.problem.spread, 1e-30) if name == "prediction" else 1.0
+    worst = float(np.max(np.abs(written[name].astype(np.float64) - native[name]))) / scale
+    if not worst <= 10 * PARITY:
+        raise ExecutionError(
+            f"The graph differs from the native prediction by {worst:.2g}; it is not shipped.",
+            code="MW5020",
+            hint="report this with the table's schema",
+        )
+    latency = single_row_latency_ms(session, feeds, repeats=_LATENCY_REPEATS)
+    return Measured(size_mb=len(onnx) / 1e6, latency_ms=latency["p50"], parity=worst)

@@ -12,6 +12,7 @@ from modelworks.core.errors import BudgetStopped, DataError, ModelworksError, Ou
 from modelworks.core.task import Bound, Limits
 from modelworks.core.verdict import Verdict, VerdictKind
 from modelworks.evaluation import SequentialTest, compare, evaluate, failed_verdict, judge
+from modelworks.evaluation.conditions import signal_checks
 
 FAST = {"latency_ms": {"p50": 0.05, "p99": 0.1}, "size_mb": 0.4}
 RELEASED, REFUSED = VerdictKind.RELEASED, VerdictKind.REFUSED
@@ -344,3 +345,23 @@ def test_a_slice_without_positives_asks_for_rows_that_should_hold_some() -> None
     verdict = judged(sample, slices={"place": place})
     assert verdict.kind is NEEDS_EVIDENCE and "not defined on these 150 rows" in verdict.cause
     assert 40 <= verdict.needed["place = calm"] <= 65
+
+
+@pytest.mark.parametrize(("difference", "outcome"), [(0.004, "failed"), (0.02, "passed")])
+def test_a_gain_beyond_chance_that_helps_nobody_is_refused(difference: float, outcome: str) -> None:
+    comparison = {
+        "constant": True,
+        "undefined": "",
+        "metric": "roc_auc",
+        "value": 0.5 + difference,
+        "other": 0.5,
+        "difference": difference,
+        "gate_level": 0.95,
+        "gate_low": difference / 2,
+        "gate_high": difference * 1.5,
+        "margin": 0.01,
+        "better": True,
+        "n": 100_000,
+    }
+    (found,) = signal_checks({"metric": "roc_auc", "undefined": {}}, {"constant": comparison})
+    assert found.check.outcome == outcome

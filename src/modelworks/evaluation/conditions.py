@@ -145,6 +145,13 @@ def _figures(comparison: Mapping[str, Any]) -> str:
 def _beats_guessing(name: str, comparison: Mapping[str, Any]) -> Finding:
     title = f"beats the baseline '{name}'"
     figures = _figures(comparison)
+    if comparison["better"] and comparison["difference"] < comparison["margin"]:
+        # With many rows a difference that helps nobody is still beyond chance.
+        return failed(
+            title,
+            f"Hardly a signal: the gain over one constant answer is below {comparison['margin']:.4g}; {figures}.",
+            "add columns that could know the answer",
+        )
     if comparison["better"]:
         return passed(title, f"It beats one constant answer: {figures}.")
     difference, reach = comparison["difference"], comparison["difference"] - comparison["gate_low"]

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -152,6 +153,13 @@ def row_mixer(name: str = "mixer") -> MemorySource:
     ]
     constants = {"axes": np.array([0], np.int64), "one": np.array(1.0, np.float32)}
     return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass

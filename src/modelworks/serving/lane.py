@@ -11,6 +11,7 @@ from typing import Protocol
 from modelworks.compute.runtime import GraphSession
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Busy, DeadlinePassed
+from modelworks.serving.flight import FlightRecorder, slot_of
 from modelworks.serving.work import Outcome, Work, run_stacked
 
 PRIORITIES = 2
@@ -52,6 +53,8 @@ class LaneCounts:
 class Pooled(Protocol):
     """What a lane needs of the worker threads; see ``serving.pool``."""
 
+    recorder: FlightRecorder
+
     def wake(self, lane: Lane) -> None:
         """Take note that ``lane`` has work."""
         ...
@@ -62,6 +65,7 @@ class Lane:
 
     Args:
         name: For messages.
+        digest: SHA-256 of the package, in hex digits.
         session: The loaded graph.
         curve: Its measured latency.
         limits: Bounds of queue and batch.
@@ -72,6 +76,7 @@ class Lane:
     def __init__(
         self,
         name: str,
+        digest: str,
         session: GraphSession,
         curve: LatencyCurve,
         limits: LaneLimits,
@@ -79,6 +84,7 @@ class Lane:
         pooled: Pooled,
     ) -> None:
         self.name = name
+        self.digest = slot_of(digest)
         self.session = session
         self.curve = curve
         self.limits = limits
@@ -131,8 +137,10 @@ class Lane:
             batch = self.take_batch(self._loop.time())
             if not batch:
                 return
+            self._pooled.recorder.begin(0, self.digest)
             start = perf_counter()
             outcomes = run_stacked(self.session, batch)
+            self._pooled.recorder.end(0)
             self.counts.inline_runs += 1
             self.deliver(batch, outcomes, perf_counter() - start)
 

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from time import perf_counter
 
 from modelworks.serving.errors import DeadlinePassed, NotReady, RunFailed
+from modelworks.serving.flight import FlightRecorder
 from modelworks.serving.lane import Lane
 from modelworks.serving.work import Outcome, Work, run_stacked
 
@@ -24,10 +25,12 @@ class WorkerPool:
     Args:
         loop: The event loop all bookkeeping lives on.
         threads: Worker threads.
+        recorder: Where it is noted what runs; slot 0 is the event loop's.
     """
 
-    def __init__(self, loop: AbstractEventLoop, threads: int) -> None:
+    def __init__(self, loop: AbstractEventLoop, threads: int, recorder: FlightRecorder | None = None) -> None:
         self.threads = threads
+        self.recorder = recorder or FlightRecorder(None, 1)
         self._loop = loop
         self._jobs: SimpleQueue[tuple[Lane, list[Work]] | None] = SimpleQueue()
         self._free = threads
@@ -38,7 +41,7 @@ class WorkerPool:
         self._hold: TimerHandle | None = None
         self._closed = False
         self._workers = [
-            threading.Thread(target=self._work, name=f"serving-run-{index}", daemon=True)
+            threading.Thread(target=self._work, args=(index + 1,), name=f"serving-run-{index}", daemon=True)
             for index in range(threads)
         ]
         for worker in self._workers:
@@ -94,16 +97,17 @@ class WorkerPool:
         self._running[id(batch)] = (lane, batch, forecast_s)
         self._jobs.put((lane, batch))
 
-    def _work(self) -> None:
+    def _work(self, slot: int) -> None:
         while True:
             job = self._jobs.get()
             if job is None:
                 return
-            self._run(*job)
+            self._run(slot, *job)
             # A waiting thread must not keep the last model in memory.
             del job
 
-    def _run(self, lane: Lane, batch: list[Work]) -> None:
+    def _run(self, slot: int, lane: Lane, batch: list[Work]) -> None:
+        self.recorder.begin(slot, lane.digest)
         start = perf_counter()
         try:
             outcomes = run_stacked(lane.session, batch)
@@ -111,6 +115,7 @@ class WorkerPool:
             failure = RunFailed(f"The run failed ({type(error).__name__}).")
             outcomes = [(None, failure) for _ in batch]
         spent = perf_counter() - start
+        self.recorder.end(slot)
         # The loop may be gone when a long run ends after the server was closed.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._finish, lane, batch, outcomes, spent)

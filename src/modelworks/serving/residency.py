@@ -286,7 +286,13 @@ class Residency:
         # Now that the size is measured, it may turn out not to fit after all.
         self._check_fit(resident)
         resident.lane = Lane(
-            resident.source.name, loaded.session, loaded.curve, self._lane_limits, self._loop, self._pool
+            resident.source.name,
+            resident.source.digest,
+            loaded.session,
+            loaded.curve,
+            self._lane_limits,
+            self._loop,
+            self._pool,
         )
         resident.state = State.READY
         resident.cause = ""

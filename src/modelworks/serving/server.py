@@ -16,9 +16,10 @@ from typing import Any
 
 from modelworks.core.errors import ModelworksError, UsageError
 from modelworks.packaging.package import TrustPolicy
-from modelworks.serving.access import Access
+from modelworks.serving.access import LOCAL_TOKEN, Access
 from modelworks.serving.dataplane import DataPlane, PlaneLimits
 from modelworks.serving.deployments import Deployments
+from modelworks.serving.flight import FlightRecorder, flight_path
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
@@ -33,6 +34,7 @@ from modelworks.serving.rest.administration import AdministrationRoutes
 from modelworks.serving.rest.application import Application
 from modelworks.serving.rest.carrier import CarrierLimits, HttpServer
 from modelworks.serving.rest.friendly import FriendlyRoutes
+from modelworks.serving.rest.page import add_page
 from modelworks.serving.rest.protocol import ProtocolRoutes
 from modelworks.serving.rpc.aio import AioCarrier
 from modelworks.serving.rpc.service import RpcService
@@ -76,7 +78,9 @@ class Server:
         lane_limits = LaneLimits(
             queue_rows=settings.queue_rows, batch_rows=settings.batch_rows, wait_s=settings.wait_ms / 1e3
         )
-        self.pool = WorkerPool(loop, settings.threads or os.cpu_count() or 1)
+        threads = settings.threads or os.cpu_count() or 1
+        self.recorder = FlightRecorder(flight_path(settings.state, os.getpid()), threads + 1)
+        self.pool = WorkerPool(loop, threads, self.recorder)
         self.loader = Loader(Proofs(settings.state / "proofs"), LoadLimits(batch_rows=settings.batch_rows))
         self.residency = Residency(
             loop, self.loader, self.pool, cap_bytes=settings.memory_mb * 2**20, lane_limits=lane_limits
@@ -104,16 +108,20 @@ class Server:
             lambda digest: staged(digest, settings.state, self.trust),
             self.status,
         )
+        add_page(self.application)
         self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
         self._listener: asyncio.Server | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._rpc: AioCarrier | None = None
         if settings.grpc_port is not None:
             service = RpcService(self.access, self.plane, self.repository)
-            self._rpc = AioCarrier(service, max_message=body_bytes)
+            self._rpc = AioCarrier(service, max_message=body_bytes, shared_port=settings.workers > 1)
 
-    async def start(self) -> Address:
+    async def start(self, listener: socket.socket | None = None) -> Address:
         """Bring back the recorded endpoints, add the packages of the settings, and listen.
+
+        Args:
+            listener: An open listening socket to take over instead of binding one.
 
         Raises:
             ModelworksError: A package cannot be trusted, or the port is taken.
@@ -127,13 +135,15 @@ class Server:
         if settings.keep_ready:
             await self.warm_up()
         try:
+            where: dict[str, Any] = {"sock": listener}
+            if listener is None:
+                where = {
+                    "host": settings.host,
+                    "port": settings.port,
+                    "reuse_port": settings.workers > 1 or None,
+                }
             self._listener = await self.loop.create_server(
-                self.http.connection,
-                settings.host,
-                settings.port,
-                ssl=tls_context(settings),
-                backlog=1024,
-                reuse_port=settings.workers > 1 or None,
+                self.http.connection, ssl=tls_context(settings), backlog=1024, **where
             )
         except OSError as error:
             raise UsageError(
@@ -192,6 +202,7 @@ class Server:
         await self.application.close()
         self.residency.close()
         self.pool.close()
+        self.recorder.close()
         await asyncio.to_thread(self.observations.close)
         if self.access_log is not None:
             await asyncio.to_thread(self.access_log.close)
@@ -218,7 +229,9 @@ def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:
     return context
 
 
-async def run(settings: ServeSettings, started: Callable[[Server, Address], None]) -> bool:
+async def run(
+    settings: ServeSettings, started: Callable[[Server, Address], None], listener: socket.socket | None = None
+) -> bool:
     """Serve until SIGTERM or SIGINT; returns whether everything under way was answered."""
     loop = asyncio.get_running_loop()
     server = Server(settings, loop)
@@ -226,7 +239,7 @@ async def run(settings: ServeSettings, started: Callable[[Server, Address], None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        started(server, await server.start())
+        started(server, await server.start(listener))
         await stopping.wait()
     finally:
         answered = await server.stop()
@@ -246,26 +259,25 @@ def new_loop() -> AbstractEventLoop:
 def main(settings: ServeSettings) -> int:
     """Serve in the foreground until told to stop; returns the exit status.
 
+    A thin parent keeps the port and starts the worker processes again if one dies.
+
     Raises:
         ModelworksError: The server cannot start; the error says why and what to do.
     """
+    from modelworks.serving.supervisor import Supervisor
+
     settings.check()
 
-    def started(server: Server, address: Address) -> None:
-        if not settings.quiet:
-            names = ", ".join(sorted(server.plane.routes)[:10])
-            print(
-                f"Serving {len(server.plane.routes)} models at {address.url} ({names})",
-                file=sys.stderr,
-                flush=True,
-            )
+    def ready(report: dict[str, Any]) -> None:
+        if settings.quiet:
+            return
+        names = ", ".join(report["endpoints"][:8]) + (", ..." if report["count"] > 8 else "")
+        grpc = f", gRPC at port {report['grpc_port']}" if report["grpc_port"] else ""
+        print(f"Serving {report['count']} models at {report['url']}{grpc}: {names}", file=sys.stderr)
+        print(
+            f"Token: {settings.keys / LOCAL_TOKEN}   Try it: {report['url']}/docs",
+            file=sys.stderr,
+            flush=True,
+        )
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        return 0 if runner.run(run(settings, started)) else 1
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    return Supervisor(settings, ready).run()

@@ -16,6 +16,7 @@ from modelworks.serving.rest.application import Application, Call, Route
 from modelworks.serving.rest.message import Response
 
 _ENCODE = msgspec.json.Encoder().encode
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _Body = TypeVar("_Body")
 
 
@@ -64,9 +65,16 @@ class AdministrationRoutes:
         self._state = state
         endpoint = "/v1/endpoints/{model}"
         application.add(
-            Route(method="GET", pattern="/v1/status", policy="monitor", handler=self.status, summary="Everything"),
-            Route(method="GET", pattern="/metrics", policy="monitor", handler=self.metrics, summary="Prometheus"),
-            Route(method="GET", pattern=endpoint, policy="admin", handler=self.show, summary="An endpoint, its acts"),
+            *(
+                Route(
+                    method="GET", pattern=pattern, policy=policy, handler=handler, summary=summary, media=media
+                )
+                for pattern, policy, handler, summary, media in (
+                    ("/v1/status", "monitor", self.status, "The whole state", "application/json"),
+                    ("/metrics", "monitor", self.metrics, "Prometheus metrics", _TEXT),
+                    (endpoint, "admin", self.show, "An endpoint and its acts", "application/json"),
+                )
+            ),
             *(
                 Route(
                     method="POST", pattern=f"{endpoint}/{verb}", policy="admin", handler=handler, summary=summary
@@ -89,7 +97,7 @@ class AdministrationRoutes:
 
     def metrics(self, call: Call) -> Response:
         """Prometheus text."""
-        return Response(200, exposition(self._state()), media=b"text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, exposition(self._state()), media=_TEXT.encode())
 
     def show(self, call: Call) -> Response:
         """The recorded state of an endpoint and the acts that led to it."""

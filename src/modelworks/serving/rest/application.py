@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.access import ANYBODY, Access, Principal
@@ -63,7 +62,7 @@ class Route:
         handler: Returns the response, an awaitable of it, or ``None`` if it answers the exchange itself later.
         body_bytes: Longest body.
         summary: One line for the OpenAPI document.
-        about: Entries of the OpenAPI operation: ``requestBody``, ``responses``, ``tags``.
+        media: Media type of the answer.
     """
 
     method: str
@@ -72,7 +71,7 @@ class Route:
     handler: Handler
     body_bytes: int = 64 * 1024
     summary: str = ""
-    about: dict[str, Any] = field(default_factory=dict)
+    media: str = "application/json"
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:

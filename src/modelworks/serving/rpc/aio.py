@@ -47,9 +47,10 @@ class AioCarrier:
     Args:
         service: Answers the calls.
         max_message: Longest message, bytes.
+        shared_port: Whether several processes listen on the port.
     """
 
-    def __init__(self, service: RpcService, *, max_message: int) -> None:
+    def __init__(self, service: RpcService, *, max_message: int, shared_port: bool = False) -> None:
         try:
             import grpc
             import grpc.aio
@@ -62,7 +63,7 @@ class AioCarrier:
             options=(
                 ("grpc.max_receive_message_length", max_message),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared_port)),
                 ("grpc.http2.max_ping_strikes", 4),
                 ("grpc.max_concurrent_streams", 1024),
                 ("grpc.max_metadata_size", 16_384),

@@ -1,0 +1,49 @@
+"""One worker process: ``python -m modelworks.serving.worker REPORT_FD LISTEN_FD`` with settings on standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+from typing import Any
+
+from modelworks.core.errors import ModelworksError
+from modelworks.serving.server import Address, Server, new_loop, run
+from modelworks.serving.supervisor import from_json
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until told to stop; reports its address, or why it cannot start, on the descriptor it was given."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    reports, listener = int(arguments[0]), int(arguments[1])
+    settings = from_json(sys.stdin.buffer.read())
+    inherited = socket.socket(fileno=listener) if settings.workers == 1 else None
+
+    def tell(report: dict[str, Any]) -> None:
+        os.write(reports, json.dumps(report).encode())
+
+    def started(server: Server, address: Address) -> None:
+        tell(
+            {
+                "url": address.url,
+                "port": address.port,
+                "grpc_port": address.grpc_port,
+                "endpoints": sorted(server.plane.routes)[:20],
+                "count": len(server.plane.routes),
+            }
+        )
+
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            answered = runner.run(run(settings, started, inherited))
+    except ModelworksError as error:
+        tell({"error": error.to_json()})
+        return 2
+    return 0 if answered else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

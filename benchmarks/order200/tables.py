@@ -1,35 +1,41 @@
-"""The tables of the order: every column a target where the table is small, the main target where it is not."""
+"""The tables of the order and which of their columns are targets."""
 
 from __future__ import annotations
 
 EVERY_COLUMN = (
-    "penguins/penguins.csv",
-    "auto_mpg/mpg.csv",
-    "heart_cleveland/heart_cleveland.tsv.gz",
-    "auto_imports/auto_imports.csv",
     "boston_housing/BostonHousing.csv",
+    "breast_cancer_wdbc/breast_cancer_wdbc.tsv.gz",
+    "pima_diabetes/pima-indians-diabetes.csv",
     "titanic/titanic.csv",
     "german_credit/german.csv",
-    "pima_diabetes/pima-indians-diabetes.csv",
-    "breast_cancer_wdbc/breast_cancer_wdbc.tsv.gz",
-    "horse_colic/horse-colic.csv",
     "abalone/abalone.csv",
     "wine_quality_white/winequality-white.csv",
-    "mushroom/mushroom.tsv.gz",
-    "nursery/nursery.tsv.gz",
     "telco_churn/Telco-Customer-Churn.csv",
-    "online_shoppers/online_shoppers_intention.csv.gz",
-    "magic_gamma/magic_gamma.tsv.gz",
+    "mushroom/mushroom.tsv.gz",
     "mammography/mammography.csv",
+    "online_shoppers/online_shoppers_intention.csv.gz",
+    "nursery/nursery.tsv.gz",
+    "magic_gamma/magic_gamma.tsv.gz",
+    "california_housing/housing.csv.gz",
 )
+"""Every public table of 500 to 21,000 rows with at most 31 columns, by size; below 500 rows a sealed fifth is too small
+to decide much, which is an honest answer but not what this benchmark asks about."""
+
 MAIN_TARGET = (
-    ("adult/adult-train.csv.gz", "c14"),
-    ("california_housing/housing.csv.gz", "median_house_value"),
-    ("diamonds/diamonds.csv.gz", "price"),
+    ("penguins/penguins.csv", "species"),
+    ("auto_mpg/mpg.csv", "mpg"),
+    ("heart_cleveland/heart_cleveland.tsv.gz", "target"),
+    ("horse_colic/horse-colic.csv", "c23"),
+    ("auto_imports/auto_imports.csv", "c25"),
+    ("spambase/spambase.tsv.gz", "target"),
     ("optdigits/optdigits.tsv.gz", "target"),
     ("satimage/satimage.tsv.gz", "target"),
-    ("spambase/spambase.tsv.gz", "target"),
+    ("letter/letter.tsv.gz", "target"),
+    ("house_16H/house_16H.tsv.gz", "target"),
+    ("adult/adult-train.csv.gz", "c14"),
+    ("diamonds/diamonds.csv.gz", "price"),
 )
+"""The target of the data index for smaller, larger and wider ones."""
 
 
 def order_document(data: str, budget: str) -> dict[str, object]:

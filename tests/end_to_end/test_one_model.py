@@ -123,11 +123,11 @@ def test_settings_refit_only_what_they_change(tables: Path, tmp_path: Path) -> N
         attempts = service.workspace.catalog.ledger.attempts(run=row.id)
         service.close()
         assert result.line.task == "auto_mpg"
-        counted = {"ingest": 0, "fit": 0, "judge": 0, "papers": 0, "engine": 0}
+        counted = {"ingest": 0, "fit": 0, "judge": 0, "engine": 0}
         for attempt in attempts:
             counted[attempt.step] += 1
         return counted
 
-    assert steps() == {"ingest": 1, "fit": 1, "judge": 1, "papers": 1, "engine": 1}
-    assert steps(gate={"r2": ">= 0.1"}) == {"ingest": 0, "fit": 0, "judge": 1, "papers": 1, "engine": 1}
-    assert steps(seed=1) == {"ingest": 0, "fit": 1, "judge": 1, "papers": 1, "engine": 1}
+    assert steps() == {"ingest": 1, "fit": 1, "judge": 1, "engine": 1}
+    assert steps(gate={"r2": ">= 0.1"}) == {"ingest": 0, "fit": 0, "judge": 1, "engine": 1}
+    assert steps(seed=1) == {"ingest": 0, "fit": 1, "judge": 1, "engine": 1}

@@ -62,7 +62,7 @@ def test_an_order_from_files_to_verdicts(
     assert "penguins-species" in shown.stdout and "refused" in shown.stdout
     assert mw.json("order", "list")[0]["status"] == "done"
     bill = mw.json("cost", "small", "--by", "step", "--curve")
-    assert {row["step"] for row in bill["rows"]} == {"ingest", "fit", "judge", "papers", "engine"}
+    assert {row["step"] for row in bill["rows"]} == {"ingest", "fit", "judge", "engine"}
     assert bill["total"]["cpu_s"] == pytest.approx(whole["cpu_s"])
     remembered = mw.json("memory", "show")["lessons"]
     assert {lesson["task"] for lesson in remembered} == set(verdicts) - {"wrong"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelworks.production.decisions import Decisions
 from modelworks.production.release import Releases
 from modelworks.storage.catalog import Catalog
-from modelworks.storage.store import Store
+from modelworks.storage.store import Entry, Store
 
 
 class Home:
@@ -23,15 +23,13 @@ class Home:
         self.releases = Releases(self.catalog, self.store, folder / "models")
 
     def package(self, text: str) -> str:
-        source = self.folder / f"source-{text}"
-        source.mkdir(exist_ok=True)
-        (source / "manifest.json").write_text(text)
-        found = self.store.put_tree(source)
-        return found if isinstance(found, str) else found[0]
+        entry = Entry(digest=self.store.put_bytes(text.encode()), size=len(text))
+        return self.store.put_listing({"manifest.json": entry})
 
     def release(self, run: str, text: str, table: str = "t", name: str = "m") -> Path:
-        made = {"run": run, "table": table, "tree": self.package(text), "package": text}
-        return self.releases.release(name, made)
+        digest = self.store.put_bytes(text.encode())
+        outputs = {"package/manifest.json": (digest, len(text)), "judged.json": (digest, len(text))}
+        return self.releases.release(name, {"run": run, "table": table, "package": text}, outputs)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def build(
     created: float,
     licences: Mapping[str, str] | None = None,
     report: Mapping[str, Any] | None = None,
+    session: GraphSession | None = None,
 ) -> Manifest:
     """Write the package of a judged model to ``folder``, signed; equal arguments give equal bytes.
 
@@ -78,6 +79,7 @@ def build(
         created: Seconds since the epoch.
         licences: SPDX identifiers by part: ``model``, ``data``.
         report: Further sections of ``render_model_report`` (``guard``, ``commands``, ...).
+        session: The model's graph, where the caller has it loaded.
 
     Raises:
         Conflict: ``folder`` exists.
@@ -86,7 +88,7 @@ def build(
     """
     if folder.exists():
         raise Conflict(f"There is something at {folder.name} already.", where=str(folder))
-    examples_json = golden_examples(GraphSession(model.onnx), model.signature, examples)
+    examples_json = golden_examples(session or GraphSession(model.onnx), model.signature, examples)
     head = _head(
         model=model, task=task, schema=schema, evaluation=evaluation, verdict=verdict, lineage=lineage,
         measured=measured, cost=cost, created=created, licences=licences or {},

@@ -73,6 +73,7 @@ def fit_task(
         "recipe": {"name": recipe.card.name, "version": recipe.card.version},
         "model": _model_json(model),
         "baselines": {name: _model_json(baseline) for name, baseline in baselines.items()},
+        "parts": parts,
     }
     (folder / FIT).write_text(json.dumps(finite(record)), encoding="utf-8")
     return dict(

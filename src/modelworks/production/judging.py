@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,49 @@ from modelworks.production.survey import load_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
     from modelworks.compute.runtime import GraphSession
     from modelworks.core.estimator import FittedModel
+    from modelworks.core.schema import Schema
 
 JUDGED = "judged.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A judged model, with what its papers need so that nothing is read or loaded twice.
+
+    Attributes:
+        record: ``fit.json``.
+        model: The fitted model.
+        session: Its graph in ONNX Runtime.
+        table, schema: The whole table.
+        findings: ``evaluation``, ``baselines``, ``champion``, ``importance``, ``measured``, ``verdict`` as plain data.
+        parts: CPU-seconds by what they were for.
+    """
+
+    record: dict[str, Any]
+    model: FittedModel
+    session: GraphSession
+    table: pa.Table
+    schema: Schema
+    findings: dict[str, Any]
+    parts: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the plan and the summary of an order go on with."""
+        measured = self.findings["measured"]
+        return {
+            "verdict": self.findings["verdict"],
+            "metric": self.findings["evaluation"]["metric"],
+            "measures": self.findings["evaluation"]["measures"],
+            "baseline": best_baseline(self.findings),
+            "findings": self.record["findings"],
+            "chosen": self.model.diagnostics.get("chosen") or "",
+            "latency_ms": measured["latency_ms"]["p99"],
+            "size_mb": measured["size_mb"],
+        }
 
 
 class SealedRows:
@@ -28,11 +67,11 @@ class SealedRows:
 
         from modelworks.data import open_table, read_target, typed_columns
 
-        table, self.schema = open_table(table_folder)
+        self.table, self.schema = open_table(table_folder)
         self.kind = TaskKind(record["kind"])
         self.classes: tuple[str, ...] = tuple(record["classes"])
         rows = load_rows(fit_folder, "test")
-        target = read_target(table, self.schema, task.target, self.kind, self.classes or None)
+        target = read_target(self.table, self.schema, task.target, self.kind, self.classes or None)
         known = target.present[rows]
         rows = rows[known]
         self.truth = target.values[rows]
@@ -42,7 +81,7 @@ class SealedRows:
         )
         for name in task.slices:
             _ = self.schema[name]
-        self.columns = typed_columns(table.select(wanted).take(pa.array(rows)), self.schema, wanted)
+        self.columns = typed_columns(self.table.select(wanted).take(pa.array(rows)), self.schema, wanted)
         self.features = {name: self.columns[name] for name in record["features"]}
         self.slices = {name: self.columns[name] for name in task.slices}
         self.weight = self.columns[task.weight] if task.weight else None
@@ -63,7 +102,7 @@ def judge_task(
     task: Task,
     look: int,
     folder: Path,
-) -> dict[str, Any]:
+) -> Judged:
     """Score the model, the baselines and the champion on the sealed rows and hold the result to the gate.
 
     Args:
@@ -73,9 +112,6 @@ def judge_task(
         task: The task.
         look: How often this sealed test set was looked at, with this time.
         folder: Gets ``judged.json``.
-
-    Returns:
-        ``verdict``, ``metric``, ``measures``, ``baseline``, ``latency_ms``, ``size_mb``, ``parts``.
     """
     from modelworks.compute.feeds import pack_columns
     from modelworks.compute.runtime import GraphSession, single_row_latency_ms
@@ -128,7 +164,7 @@ def judge_task(
         record["findings"],
         champion,
     )
-    judged = finite(
+    findings = finite(
         {
             "evaluation": evaluation,
             "baselines": baselines,
@@ -138,18 +174,16 @@ def judge_task(
             "verdict": verdict.to_json(),
         }
     )
-    (folder / JUDGED).write_text(json.dumps(judged), encoding="utf-8")
-    return {
-        "verdict": judged["verdict"],
-        "metric": evaluation["metric"],
-        "measures": judged["evaluation"]["measures"],
-        "baseline": best_baseline(judged),
-        "findings": record["findings"],
-        "chosen": model.diagnostics.get("chosen") or "",
-        "latency_ms": latency["p99"],
-        "size_mb": len(model.onnx) / 1e6,
-        "parts": parts,
-    }
+    (folder / JUDGED).write_text(json.dumps(findings), encoding="utf-8")
+    return Judged(
+        record=record,
+        model=model,
+        session=session,
+        table=sealed.table,
+        schema=sealed.schema,
+        findings=findings,
+        parts=parts,
+    )
 
 
 def _baselines(
@@ -235,11 +269,11 @@ def _importance(
     )
 
 
-def best_baseline(judged: dict[str, Any]) -> dict[str, Any]:
+def best_baseline(findings: dict[str, Any]) -> dict[str, Any]:
     """Return ``{name, value, difference, p_value}`` of the baseline that comes nearest."""
     known = [
         {"name": name, "value": item["other"], "difference": item["difference"], "p_value": item["p_value"]}
-        for name, item in judged["baselines"].items()
+        for name, item in findings["baselines"].items()
         if item["difference"] is not None
     ]
     return min(known, key=lambda item: float(item["difference"]), default={})

@@ -6,27 +6,25 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from modelworks.core.clock import iso
 from modelworks.core.task import Task, TaskKind
 from modelworks.core.verdict import Verdict, VerdictKind
-from modelworks.production.fitting import load_model, load_record
-from modelworks.production.judging import JUDGED
+from modelworks.production.judging import Judged
 from modelworks.production.survey import load_rows
 from modelworks.production.task_data import task_to_json
 
-if TYPE_CHECKING:
-    from modelworks.core.schema import Schema
-
 REPORT = "report.html"
 PACKAGE = "package"
+
 EXAMPLE_ROWS = 8
 
 
 def write_papers(
+    judged: Judged,
     table_folder: Path,
     fit_folder: Path,
-    judged_folder: Path,
     keys: Path,
     task: Task,
     facts: dict[str, Any],
@@ -35,70 +33,72 @@ def write_papers(
     """Write the package of a released model and replay it in a clean process; else write the report alone.
 
     Args:
+        judged: The judged model.
         table_folder: What ``ingest`` wrote.
         fit_folder: What ``fit`` wrote.
-        judged_folder: What ``judge`` wrote.
         keys: Folder of the signing key.
         task: The task.
-        facts: ``dataset`` (``digest``, ``name``), ``lineage`` (digests), ``cost``, ``created``, ``looks``.
-        folder: Gets the files of the package, or ``report.html`` alone.
+        facts: ``dataset`` (``digest``, ``name``), ``steps`` (digests), ``created``, ``test``, ``looks``.
+        folder: Gets ``package/``, or ``report.html`` alone.
 
     Returns:
-        ``verdict``; for a released model ``package`` (its digest) and ``protections`` of the clean process.
+        ``package`` (its digest, empty unless released), ``replayed`` (golden rows), ``protections`` of the clean
+        process.
 
     Raises:
         TrustError: The package does not answer its golden examples in a clean process.
     """
-    from modelworks.data import open_table
     from modelworks.packaging import SigningKey, TrustPolicy, build, open_package, render_model_report
 
-    record = load_record(fit_folder)
-    judged = json.loads((judged_folder / JUDGED).read_text(encoding="utf-8"))
-    verdict = Verdict.from_json(judged["verdict"])
-    model = load_model(fit_folder, record)
+    record = judged.record
+    verdict = Verdict.from_json(judged.findings["verdict"])
     task = replace(task, kind=TaskKind(record["kind"]))
-    table, schema = open_table(table_folder)
     profile = json.loads((table_folder / "profile.json").read_text(encoding="utf-8"))
     lineage = {
-        "dataset": {**facts["dataset"], "rows": table.num_rows},
+        "dataset": {**facts["dataset"], "rows": judged.table.num_rows},
         "recipe": record["recipe"],
         "split": {**record["split"], "test": facts["test"], "looks": facts["looks"]},
         "steps": facts["steps"],
     }
-    evaluation = shown_evaluation(judged)
+    evaluation = shown_evaluation(judged.findings)
+    cost = _cost(judged)
     more = {"guard": record["findings"], "commands": _commands(task, verdict)}
     if verdict.kind is not VerdictKind.RELEASED:
-        page = _page(task, schema, model, record, judged, profile, lineage, facts, evaluation) | more
+        page = _page(task, judged, profile, lineage, cost, facts["created"], evaluation) | more
         (folder / REPORT).write_text(render_model_report(page), encoding="utf-8")
-        return {"verdict": verdict.to_json()}
+        return {"package": "", "replayed": 0, "protections": {}}
     key = SigningKey.load_or_create(keys)
     build(
         folder / PACKAGE,
-        model=model,
+        model=judged.model,
         task=task,
-        schema=schema,
+        schema=judged.schema,
         evaluation=evaluation,
         verdict=verdict,
         profile=profile,
         lineage=lineage,
-        measured=judged["measured"],
-        cost=facts["cost"],
-        examples=_examples(table, schema, record, fit_folder),
+        measured=judged.findings["measured"],
+        cost=cost,
+        examples=_examples(judged, fit_folder),
         key=key,
         created=facts["created"],
         report=more,
+        session=judged.session,
     )
     package = open_package(folder / PACKAGE, TrustPolicy(keys={key.id: key.public}))
     replayed = package.verify()
-    for path in (folder / PACKAGE).iterdir():
-        path.rename(folder / path.name)
-    (folder / PACKAGE).rmdir()
-    return {
-        "verdict": verdict.to_json(),
-        "package": package.digest,
-        "protections": replayed.protections,
-        "replayed": replayed.rows,
-    }
+    return {"package": package.digest, "replayed": replayed.rows, "protections": replayed.protections}
+
+
+def _cost(judged: Judged) -> dict[str, Any]:
+    """Return the CPU-seconds of the steps that made this model, without what it shares with others."""
+    own = {"fit": judged.record["parts"], "judge": judged.parts}
+    parts = [
+        {"name": f"{step}: {part}", "cpu_s": seconds, "shared": False}
+        for step, found in own.items()
+        for part, seconds in found.items()
+    ]
+    return {"cpu_s": sum(item["cpu_s"] for item in parts), "parts": parts}
 
 
 def shown_evaluation(judged: dict[str, Any]) -> dict[str, Any]:
@@ -118,34 +118,30 @@ def shown_evaluation(judged: dict[str, Any]) -> dict[str, Any]:
 
 def _page(
     task: Task,
-    schema: Schema,
-    model: Any,
-    record: dict[str, Any],
-    judged: dict[str, Any],
+    judged: Judged,
     profile: dict[str, Any],
     lineage: dict[str, Any],
-    facts: dict[str, Any],
+    cost: dict[str, Any],
+    created: float,
     evaluation: dict[str, Any],
 ) -> dict[str, Any]:
-    from modelworks.core.clock import iso
-
     return {
         "title": task.name,
-        "created": iso(facts["created"]),
+        "created": iso(created),
         "task": task_to_json(task),
-        "verdict": judged["verdict"],
+        "verdict": judged.findings["verdict"],
         "evaluation": evaluation,
-        "fit": model.diagnostics,
+        "fit": judged.model.diagnostics,
         "profile": profile,
-        "measured": judged["measured"],
-        "cost": facts["cost"],
+        "measured": judged.findings["measured"],
+        "cost": cost,
         "lineage": lineage,
-        "signature": model.signature.to_json(),
-        "columns": [schema[name].to_json() for name in record["features"]],
+        "signature": judged.model.signature.to_json(),
+        "columns": [judged.schema[name].to_json() for name in judged.record["features"]],
     }
 
 
-def _examples(table: Any, schema: Schema, record: dict[str, Any], fit_folder: Path) -> list[dict[str, Any]]:
+def _examples(judged: Judged, fit_folder: Path) -> list[dict[str, Any]]:
     """Return a few raw training rows as JSON values of the graph's columns."""
     import numpy as np
     import pyarrow as pa
@@ -155,8 +151,8 @@ def _examples(table: Any, schema: Schema, record: dict[str, Any], fit_folder: Pa
 
     rows = load_rows(fit_folder, "train")
     chosen = rows[np.linspace(0, len(rows) - 1, min(EXAMPLE_ROWS, len(rows))).astype(np.int64)]
-    names = record["features"]
-    columns = typed_columns(table.select(names).take(pa.array(chosen)), schema, names)
+    names = judged.record["features"]
+    columns = typed_columns(judged.table.select(names).take(pa.array(chosen)), judged.schema, names)
 
     def plain(value: Any) -> Any:
         value = value.item() if hasattr(value, "item") else value

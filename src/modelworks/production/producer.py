@@ -25,6 +25,7 @@ from modelworks.production import steps
 from modelworks.production.decisions import Decisions
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
 from modelworks.production.order import Line, Order, expand, in_order_of_work
+from modelworks.production.papers import REPORT
 from modelworks.production.plan import READ_COST, Plan, Planned, plan_task
 from modelworks.production.release import Releases
 from modelworks.production.results import LineResult
@@ -296,13 +297,24 @@ class Producer:
         test = digest_json([work.table.tree, list(task.targets), handle.value["test"]])
         look = digest_json([handle.tree, data])
         work.look = self._catalog.looks.look(test, look, label=task.name, purpose="evaluate")
-        inputs: dict[str, Input] = {"table": work.table.all_outputs(), "fit": handle.all_outputs()}
+        inputs: dict[str, Input] = {
+            "table": work.table.all_outputs(),
+            "fit": handle.all_outputs(),
+            "key": self._conditions.key,
+        }
         if work.champion:
             inputs["champion"] = Artifact(work.champion, tree=True)
+        facts = {
+            "dataset": {"digest": work.table.tree, "name": task.data},
+            "steps": {"ingest": work.table.key, "fit": handle.key},
+            "test": handle.value["test"],
+            "looks": work.look,
+            "created": work.created,
+        }
         work.judged = self._call(
             steps.judge,
             inputs,
-            {"task": data, "look": work.look},
+            {"task": data, "facts": facts},
             label=task.name,
             priority=work.priority + _LATER,
             resources=Resources(memory_mb=task.limits.memory_mb),
@@ -318,49 +330,20 @@ class Producer:
             self._catalog.memory.remember(LESSONS, key, lesson.to_json())
 
     def _judged(self, work: _Work, handle: Handle) -> None:
-        if not handle.ok or work.fit is None:
-            self._end(work, self._verdict_of(handle))
-            return
-        own = {"fit": work.fit.value["parts"], "judge": handle.value["parts"]}
-        facts = {
-            "dataset": {"digest": work.table.tree, "name": work.task.data},
-            "steps": {"ingest": work.table.key, "fit": work.fit.key, "judge": handle.key},
-            "test": work.fit.value["test"],
-            "looks": work.look,
-            "cost": {"cpu_s": sum(sum(parts.values()) for parts in own.values()), "parts": _parts(own)},
-            "created": work.created,
-        }
-        papers = self._call(
-            steps.papers,
-            {
-                "table": work.table.all_outputs(),
-                "fit": work.fit.all_outputs(),
-                "judged": handle.all_outputs(),
-                "key": self._conditions.key,
-            },
-            {"task": task_to_json(work.task), "facts": facts},
-            label=work.task.name,
-            priority=work.priority + 2 * _LATER,
-        )
-        self._then[id(papers)] = lambda ended: self._papered(work, ended)
-
-    def _papered(self, work: _Work, handle: Handle) -> None:
-        if not handle.ok or work.judged is None:
+        if not handle.ok:
             self._end(work, self._verdict_of(handle))
             return
         verdict = Verdict.from_json(handle.value["verdict"])
-        released: dict[str, Any] = {"report": str(handle.path("report.html"))}
-        if verdict.kind is VerdictKind.RELEASED:
-            package = handle.value["package"]
-            made = {
-                "run": self._conditions.run,
-                "table": work.table.tree,
-                "tree": handle.tree,
-                "package": package,
-            }
-            folder = self._releases.release(work.task.name, made)
-            released = {"package": package, "path": str(folder), "report": str(folder / "report.html")}
-        self._end(work, verdict, **released)
+        if verdict.kind is not VerdictKind.RELEASED:
+            self._end(work, verdict, report=str(handle.path(REPORT)))
+            return
+        made = {
+            "run": self._conditions.run,
+            "table": work.table.tree,
+            "package": handle.value["package"],
+        }
+        folder = self._releases.release(work.task.name, made, handle.outputs)
+        self._end(work, verdict, package=made["package"], path=str(folder), report=str(folder / REPORT))
 
     def _end(self, work: _Work, verdict: Verdict, **more: Any) -> None:
         result = LineResult(
@@ -426,14 +409,6 @@ class Producer:
 
     def _emit(self, make: Callable[[float], Event]) -> None:
         self._events(make(self._clock.wall()))
-
-
-def _parts(own: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-    return [
-        {"name": f"{step}: {part}", "cpu_s": seconds, "shared": False}
-        for step, parts in own.items()
-        for part, seconds in parts.items()
-    ]
 
 
 def _verdict_of(error: ModelworksError) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from modelworks.core.errors import Conflict, NotFound
 from modelworks.packaging.publishing import publish
 from modelworks.storage.catalog import Catalog
 from modelworks.storage.registry import PackageRow
-from modelworks.storage.store import Store
+from modelworks.storage.store import Entry, Store
 
 SPACE = "model"
 CURRENT = "current"
+BELOW = "package/"
 
 
 class Releases:
@@ -42,17 +44,24 @@ class Releases:
         tree = str(others[-1]) if others else ""
         return tree if tree and self._store.has(tree) else ""
 
-    def release(self, name: str, made: dict[str, Any]) -> Path:
+    def release(self, name: str, made: dict[str, Any], outputs: Mapping[str, tuple[str, int]]) -> Path:
         """Let ``name`` point to a package from now on; doing it again changes nothing.
 
         Args:
             name: The model's name.
-            made: ``run``, ``table`` (digest of the data), ``tree`` (of the package's files), ``package`` (its digest).
+            made: ``run``, ``table`` (digest of the data), ``package`` (its digest).
+            outputs: Files of the step that made it; those below ``package/`` are released.
 
         Returns:
             The plain folder of the package.
         """
-        tree = str(made["tree"])
+        entries = {
+            file.removeprefix(BELOW): Entry(digest=digest, size=size)
+            for file, (digest, size) in outputs.items()
+            if file.startswith(BELOW)
+        }
+        tree = self._store.put_listing(entries)
+        made = {**made, "tree": tree}
         self._catalog.packages.add(
             PackageRow(
                 digest=tree,
@@ -68,9 +77,7 @@ class Releases:
         folder = home / f"v{version}"
         if not folder.is_dir():
             # Files of their own and not links into the store: a package whose file has a second name is refused.
-            files = {
-                entry: self._store.read(item.digest) for entry, item in self._store.listing(tree).items()
-            }
+            files = {file: self._store.read(entry.digest) for file, entry in entries.items()}
             with contextlib.suppress(Conflict):
                 publish(folder, files)
         # An order made again does not take a name back to an older version.

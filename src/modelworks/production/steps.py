@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from modelworks.compute.memory import own_cpu_s
 from modelworks.production.task_data import task_from_json
 from modelworks.workflow.step import step
 
@@ -47,7 +48,7 @@ def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
     }
 
 
-@step(version=1, outputs=("model.onnx", "fit.json"), sources=(f"{HOUSE}.fitting", f"{HOUSE}.survey"))
+@step(version=2, outputs=("model.onnx", "fit.json"), sources=(f"{HOUSE}.fitting", f"{HOUSE}.survey"))
 def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Part the rows, let the guard look, fit the recipe and the baselines."""
     from modelworks.production.fitting import fit_task
@@ -56,32 +57,19 @@ def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[s
     return fit_task(inputs["table"], task, tuple(params["order"]), params["sealed_from"], folder)
 
 
-@step(version=2, outputs=("judged.json",), sources=(f"{HOUSE}.judging",))
+@step(version=3, outputs=("judged.json",), sources=(f"{HOUSE}.judging", f"{HOUSE}.papers"))
 def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Score the shipped graph on the sealed rows and hold it to the gate."""
+    """Score the shipped graph on the sealed rows, hold it to the gate, and write its package or its report.
+
+    One step and not two: the graph is loaded once, and what was judged is what is packed.
+    """
     from modelworks.production.judging import judge_task
-
-    return judge_task(
-        inputs["table"],
-        inputs["fit"],
-        inputs.get("champion"),
-        task_from_json(params["task"]),
-        params["look"],
-        folder,
-    )
-
-
-@step(version=1, outputs=("report.html",), sources=(f"{HOUSE}.papers",))
-def papers(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Build and sign the package and replay it in a clean process, or write the report of a refusal."""
     from modelworks.production.papers import write_papers
 
-    return write_papers(
-        inputs["table"],
-        inputs["fit"],
-        inputs["judged"],
-        inputs["key"].parent,
-        task_from_json(params["task"]),
-        params["facts"],
-        folder,
-    )
+    task = task_from_json(params["task"])
+    facts = params["facts"]
+    table, fitted = inputs["table"], inputs["fit"]
+    judged = judge_task(table, fitted, inputs.get("champion"), task, facts["looks"], folder)
+    mark = own_cpu_s()
+    papers = write_papers(judged, table, fitted, inputs["key"].parent, task, facts, folder)
+    return {**judged.to_json(), **papers, "parts": {**judged.parts, "papers": own_cpu_s() - mark}}

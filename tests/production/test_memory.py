@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelworks.core.schema import Column, ColumnKind, Schema
-from modelworks.production.forecast import card_cost, forecast_fit, total_of
+from modelworks.production.forecast import first_guess, forecast_fit, total_of
 from modelworks.production.memory import Advice, Facts, Lesson, Outcome, advise, distance, facts_of, lesson_of
 
 FACTS = Facts(kind="binary", rows=1000, numbers=8, categories=3, classes=2, rarest=0.3)
@@ -78,23 +78,22 @@ def test_forecasts_are_ordered_and_kept_under_the_budget(
     facts: Facts, past: list[tuple[Facts, float]]
 ) -> None:
     lessons = [Lesson(facts=item, members=(), cpu_s=cpu_s) for item, cpu_s in past]
-    forecast = forecast_fit(facts, (0.2, 1e-6), lessons, budget_s=60)
+    forecast = forecast_fit(facts, lessons, budget_s=60)
     assert 0 <= forecast.low <= forecast.cpu_s <= forecast.high <= 60
 
 
 def test_the_forecast_learns_from_the_past_and_grows_surer() -> None:
-    cost = (0.2, 1e-6)
-    actual = 5 * card_cost(FACTS, cost)
-    cold = forecast_fit(FACTS, cost, [], budget_s=1e9)
+    actual = 5 * first_guess(FACTS)
+    cold = forecast_fit(FACTS, [], budget_s=1e9)
     lessons = [Lesson(facts=FACTS, members=(), cpu_s=actual)] * 12
-    warm = forecast_fit(FACTS, cost, lessons, budget_s=1e9)
+    warm = forecast_fit(FACTS, lessons, budget_s=1e9)
     assert abs(warm.cpu_s - actual) < abs(cold.cpu_s - actual) / 2
     assert warm.high / warm.low < cold.high / cold.low
     assert warm.basis == 12
 
 
 def test_an_order_is_surer_than_its_parts() -> None:
-    part = forecast_fit(FACTS, (1.0, 1e-6), [], budget_s=1e9)
+    part = forecast_fit(FACTS, [], budget_s=1e9)
     whole = total_of([part] * 100)
     assert math.isclose(whole.cpu_s, 100 * part.cpu_s)
     assert (whole.high - whole.cpu_s) / whole.cpu_s < (part.high - part.cpu_s) / part.cpu_s

@@ -77,7 +77,7 @@ def test_what_should_be_late_is_said() -> None:
     assert [item.task.name for item in plan.tasks] == ["urgent", "soon", "never"]
     assert plan.late(now=99.9) == ["soon"]
     assert plan.late(now=0.0) == []
-    assert plan.forecast().cpu_s == pytest.approx(sum(item.fit.cpu_s + item.after for item in planned))
+    assert plan.forecast().cpu_s > sum(item.fit.cpu_s + item.after for item in planned)
 
 
 def test_a_survey_parts_and_guards_the_rows(tmp_path: Path) -> None:

@@ -12,14 +12,15 @@ from modelworks.production.forecast import Forecast, forecast_fit, total_of
 from modelworks.production.memory import Facts, Lesson, facts_of
 from modelworks.production.order import Line
 
-FIT_COST = (0.35, 4e-6)
-"""CPU-seconds of fitting one table before anything was measured here: a base, and per row x feature x output."""
+AFTER_COST = (0.5, 1e-7)
+"""CPU-seconds of everything about a task but its fit (survey, baselines, scoring, papers, replay, scheduling): a base,
+and per row x feature x output. Measured with ``benchmarks/order200``, as the others here."""
 
-AFTER_COST = (0.35, 1e-6)
-"""The same for scoring, importance, papers and the replay in a clean process."""
+READ_COST = (0.08, 2e-7)
+"""CPU-seconds of reading and profiling a table: a base, and per row x column."""
 
-READ_COST = (0.1, 2e-7)
-"""The same for reading and profiling, per row x column."""
+START_COST = (0.8, 1.0)
+"""CPU-seconds of starting: the command itself, and each worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def plan_task(
         line=line,
         task=task,
         facts=facts,
-        fit=forecast_fit(facts, FIT_COST, lessons, task.limits.budget_s),
+        fit=forecast_fit(facts, lessons, task.limits.budget_s),
         after=AFTER_COST[0] + AFTER_COST[1] * facts.rows * max(1, facts.features) * facts.outputs,
         reason=reason,
     )
@@ -146,7 +147,8 @@ class Plan:
     def forecast(self) -> Forecast:
         """Return the CPU-seconds of the whole order."""
         parts = total_of([planned.fit for planned in self.tasks])
-        fixed = self.read_cpu_s + sum(planned.after for planned in self.tasks)
+        fixed = START_COST[0] + START_COST[1] * self.slots + self.read_cpu_s
+        fixed += sum(planned.after for planned in self.tasks)
         return Forecast(
             cpu_s=parts.cpu_s + fixed, low=parts.low + fixed, high=parts.high + fixed, basis=parts.basis
         )

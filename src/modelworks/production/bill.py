@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from modelworks.telemetry.ledger import (
     total,
     with_people,
 )
+from modelworks.workflow.journal import ENGINE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,14 @@ def bill_of_run(catalog: Catalog, run: str, ended: Sequence[str]) -> RunBill:
 
 
 def _unshared(attempts: Sequence[Attempt], uses: Sequence[tuple[str, str]]) -> Bill:
-    """Return the sum of all attempts, each as often as tasks used its result."""
-    users: dict[str, int] = {}
-    for key, _ in set(uses):
-        users[key] = users.get(key, 0) + 1
-    parts = [total([attempt]) for attempt in attempts for _ in range(max(1, users.get(attempt.key, 1)))]
-    return sum(parts, Bill())
+    """Return the sum of all attempts, each as often as tasks used its result; the engine's own counts once."""
+    users = Counter(key for key, _ in set(uses))
+    repeated = [
+        attempt
+        for attempt in attempts
+        for _ in range(1 if attempt.step == ENGINE else max(1, users[attempt.key]))
+    ]
+    return total(repeated)
 
 
 def prices_of(*lists: Mapping[str, Any]) -> Prices:

@@ -26,6 +26,8 @@ from typing import Any
 import yaml
 
 from benchmarks.order200.tables import order_document
+from modelworks.production.forecast import first_guess
+from modelworks.production.memory import Lesson
 from modelworks.storage.catalog import Catalog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,15 +66,60 @@ def overhead(home: Path, result: dict[str, Any]) -> dict[str, float]:
     return {"whole": whole, "fitting and scoring": work, "overhead": whole - work, **steps, **parts}
 
 
-def curve(result: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """Return the mean cost of tasks in the order they were made, in five groups, own and without shared work."""
-    points = [point["cpu_s"] for point in result["curve"]]
-    size = max(1, len(points) // 5)
-    groups = [points[index : index + size] for index in range(0, len(points), size)]
-    return [
-        (f"{1 + size * i} to {size * i + len(g)}", statistics.mean(g), statistics.median(g))
-        for i, g in enumerate(groups)
-    ]
+def curve(result: dict[str, Any], guesses: dict[str, float]) -> list[tuple[str, float, float]]:
+    """Return mean cost and cost over the first guess by size, of tasks in the order they ended, in five groups."""
+    named = [(line["task"], line["cost"]["cpu_s"]) for line in result["lines"] if line["cost"]]
+    size = max(1, -(-len(named) // 5))
+    rows = []
+    for index in range(0, len(named), size):
+        group = named[index : index + size]
+        cost = sum(seconds for _, seconds in group)
+        guess = sum(guesses[name] for name, _ in group if name in guesses)
+        rows.append(
+            (f"{index + 1} to {index + len(group)}", cost / len(group), cost / guess if guess else 0.0)
+        )
+    return rows
+
+
+def by_rank(home: Path, result: dict[str, Any]) -> list[tuple[str, int, float]]:
+    """Return what a task cost beside fitting and scoring, by its place among the tasks of its table.
+
+    Work is charged to the task that caused it, not divided: the first task of a table pays for reading it.
+    """
+    with Catalog(home / "modelworks.db") as catalog:
+        attempts = catalog.ledger.attempts(run=result["run"])
+        values = {item.attempt: item.value or {} for item in catalog.ledger.all_results()}
+    tables: Counter[str] = Counter()
+    rank = {}
+    for line in result["lines"]:
+        tables[line["data"]] += 1
+        rank[line["task"]] = tables[line["data"]]
+    stems = {Path(line["data"]).name.split(".")[0]: line["task"] for line in reversed(result["lines"])}
+    beside: Counter[str] = Counter()
+    for attempt in attempts:
+        name = attempt.label if attempt.label in rank else stems.get(attempt.label, "")
+        parts = values.get(attempt.id, {}).get("parts", {})
+        work = sum(parts.get(part, 0.0) for part in MODEL_WORK.get(attempt.step, ()))
+        if name:
+            beside[name] += attempt.usage.cpu_s - work
+    groups = (
+        ("first of its table", range(1, 2)),
+        ("2nd to 5th", range(2, 6)),
+        ("6th and later", range(6, 1000)),
+    )
+    rows = []
+    for title, places in groups:
+        chosen = [beside[name] for name, place in rank.items() if place in places]
+        if chosen:
+            rows.append((title, len(chosen), statistics.mean(chosen)))
+    return rows
+
+
+def first_guesses(home: Path) -> dict[str, float]:
+    """Return the CPU-seconds a fit was expected to take by the size of its table alone."""
+    with Catalog(home / "modelworks.db") as catalog:
+        lessons = [Lesson.from_json(value) for value in catalog.memory.recall("lessons").values()]
+    return {lesson.task: first_guess(lesson.facts) for lesson in lessons}
 
 
 def made_alone(result: dict[str, Any], count: int) -> list[dict[str, Any]]:
@@ -94,7 +141,14 @@ def made_alone(result: dict[str, Any], count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def report(result: dict[str, Any], wall_s: float, bill: dict[str, float], alone: list[dict[str, Any]]) -> str:
+def report(
+    result: dict[str, Any],
+    wall_s: float,
+    bill: dict[str, float],
+    alone: list[dict[str, Any]],
+    groups: list[tuple[str, float, float]],
+    ranks: list[tuple[str, int, float]],
+) -> str:
     """Return the report as Markdown."""
     lines = result["lines"]
     verdicts = Counter(line["verdict"]["kind"] for line in lines)
@@ -126,8 +180,12 @@ def report(result: dict[str, Any], wall_s: float, bill: dict[str, float], alone:
             f"({sum(row['alone'] for row in alone) / len(alone):.2f} against "
             f"{sum(row['shared'] for row in alone) / len(alone):.2f} CPU-seconds a task)"
         )
-    text += ["", "## Cost of task n", "", "| tasks | mean CPU-s | median CPU-s |", "|---|---|---|"]
-    text += [f"| {name} | {mean:.2f} | {median:.2f} |" for name, mean, median in curve(result)]
+    text += ["", "## Cost of task n, in the order they ended (small tables first)", ""]
+    text += ["| tasks | mean CPU-s | CPU-s over the first guess by size |", "|---|---|---|"]
+    text += [f"| {name} | {mean:.2f} | {ratio:.2f} |" for name, mean, ratio in groups]
+    text += ["", "## What a task costs beside fitting and scoring", ""]
+    text += ["| task | tasks | mean CPU-s |", "|---|---|---|"]
+    text += [f"| {title} | {count} | {mean:.3f} |" for title, count, mean in ranks]
     text += ["", "## Where the CPU went", "", "| what | CPU-s | share |", "|---|---|---|"]
     text += [f"| {name} | {value:.1f} | {value / bill['whole']:.1%} |" for name, value in bill.items()]
     text += ["", "## Lines that were not released", "", "| task | verdict | cause |", "|---|---|---|"]
@@ -151,11 +209,19 @@ def main() -> None:
         home = Path(folder) / "home"
         result, wall_s = produce([str(path), *(["--no-memory"] if options.no_memory else [])], home)
         bill = overhead(home, result)
+        groups = curve(result, first_guesses(home))
+        ranks = by_rank(home, result)
         alone = made_alone(result, options.alone)
     options.out.mkdir(parents=True, exist_ok=True)
     stem = f"{datetime.now(UTC):%Y-%m-%d}" + ("-no-memory" if options.no_memory else "")
-    (options.out / f"{stem}.md").write_text(report(result, wall_s, bill, alone), encoding="utf-8")
-    kept = {"bill": bill, "alone": alone, "curve": result["curve"], "forecast": result["forecast"]}
+    (options.out / f"{stem}.md").write_text(
+        report(result, wall_s, bill, alone, groups, ranks), encoding="utf-8"
+    )
+    lines = {
+        line["task"]: {"verdict": line["verdict"]["kind"], "cpu_s": line["cost"].get("cpu_s")}
+        for line in result["lines"]
+    }
+    kept = {"bill": bill, "alone": alone, "lines": lines, "forecast": result["forecast"]}
     (options.out / f"{stem}.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
 

@@ -90,7 +90,8 @@ class OrderRun:
     @contextmanager
     def _producer(self, kind: str) -> Iterator[Producer]:
         from modelworks.production.decisions import Decisions
-        from modelworks.production.producer import Conditions, Producer
+        from modelworks.production.producer import Producer
+        from modelworks.production.work import Conditions
         from modelworks.workflow.scheduler import Scheduler
 
         workspace = self._workspace

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,23 +44,18 @@ def fit_task(
     from modelworks.data import open_table, training_table
     from modelworks.production.survey import save_split, survey
 
-    clock = time.process_time
-    mark = clock()
-    table, schema = open_table(table_folder)
-    seen = survey(table, schema, task, sealed_from)
-    task = seen.task
-    test = save_split(seen.split, folder)
-    train = training_table(table, schema, task, seen.split.train, seen.split.folds, seen.exclude)
-    parts = {"survey": clock() - mark}
-
-    mark = clock()
-    budget = Budget(task.limits.budget_s)
-    recipe = TableRecipe(limits=task.limits, metric=task.metric, order=order)
-    model = recipe.fit(train, None, budget, task.seed)
-    parts["fit"] = clock() - mark
-    mark = clock()
-    baselines = fit_baselines(train, Budget(task.limits.budget_s), task.seed)
-    parts["baselines"] = clock() - mark
+    parts: dict[str, float] = {}
+    with timed(parts, "survey"):
+        table, schema = open_table(table_folder)
+        seen = survey(table, schema, task, sealed_from)
+        task = seen.task
+        test = save_split(seen.split, folder)
+        train = training_table(table, schema, task, seen.split.train, seen.split.folds, seen.exclude)
+    with timed(parts, "fit"):
+        recipe = TableRecipe(limits=task.limits, metric=task.metric, order=order)
+        model = recipe.fit(train, None, Budget(task.limits.budget_s), task.seed)
+    with timed(parts, "baselines"):
+        baselines = fit_baselines(train, Budget(task.limits.budget_s), task.seed)
 
     (folder / MODEL).write_bytes(model.onnx)
     for name, baseline in baselines.items():
@@ -76,17 +73,24 @@ def fit_task(
         "parts": parts,
     }
     (folder / FIT).write_text(json.dumps(finite(record)), encoding="utf-8")
-    return dict(
-        finite(
-            {
-                "kind": str(task.kind),
-                "test": test,
-                "rows": {"train": len(seen.split.train), "test": len(seen.split.test)},
-                "members": model.diagnostics.get("members", []),
-                "parts": parts,
-            }
-        )
-    )
+    value = {
+        "kind": str(task.kind),
+        "test": test,
+        "rows": {"train": len(seen.split.train), "test": len(seen.split.test)},
+        "members": model.diagnostics.get("members", []),
+        "parts": parts,
+    }
+    return dict(finite(value))
+
+
+@contextmanager
+def timed(parts: dict[str, float], name: str) -> Iterator[None]:
+    """Note the CPU-seconds of a block under ``name``."""
+    start = time.process_time()
+    try:
+        yield
+    finally:
+        parts[name] = time.process_time() - start
 
 
 def baseline_file(name: str) -> str:

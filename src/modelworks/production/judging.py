@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelworks.core.task import Task, TaskKind
-from modelworks.production.fitting import finite, load_model, load_record
+from modelworks.production.fitting import finite, load_model, load_record, timed
 from modelworks.production.survey import load_rows
 
 if TYPE_CHECKING:
@@ -115,55 +115,27 @@ def judge_task(
     """
     from modelworks.compute.feeds import pack_columns
     from modelworks.compute.runtime import GraphSession, single_row_latency_ms
-    from modelworks.evaluation import evaluate, judge
+    from modelworks.evaluation import judge
 
-    clock = time.process_time
-    mark = clock()
-    record = load_record(fit_folder)
-    model = load_model(fit_folder, record)
-    sealed = SealedRows(table_folder, fit_folder, task, record)
-    parts = {"read": clock() - mark}
-
-    mark = clock()
-    session = GraphSession(model.onnx)
-    feeds = pack_columns(model.signature, sealed.features, sealed.rows)
-    outputs = session.run_batched(feeds)
-    evaluation = evaluate(
-        sealed.kind,
-        outputs,
-        sealed.truth,
-        sealed.classes,
-        metric=task.metric,
-        also=[bound.metric for bound in task.gate],
-        slices=sealed.slices,
-        columns=sealed.features,
-        weight=sealed.weight,
-        positive=task.positive,
-        quantiles=model.signature.quantiles,
-        look=look,
-        seed=task.seed,
-    )
-    baselines = _baselines(sealed, record, fit_folder, outputs, task, look)
-    champion = _champion(champion_folder, sealed, model, outputs, task, look)
-    parts["score"] = clock() - mark
-
-    mark = clock()
-    # The clock of this thread alone: the machine is busy with other fits, and the model is not to blame for them.
-    latency = single_row_latency_ms(session, feeds, clock=time.thread_time)
-    measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
-    parts["latency"] = clock() - mark
-    mark = clock()
-    ranking = _importance(session, model, sealed, task) if task.explain else []
-    parts["importance"] = clock() - mark
-    verdict = judge(
-        evaluation,
-        task.gate,
-        task.limits,
-        measured,
-        baselines,
-        record["findings"],
-        champion,
-    )
+    parts: dict[str, float] = {}
+    with timed(parts, "read"):
+        record = load_record(fit_folder)
+        model = load_model(fit_folder, record)
+        sealed = SealedRows(table_folder, fit_folder, task, record)
+    with timed(parts, "score"):
+        session = GraphSession(model.onnx)
+        feeds = pack_columns(model.signature, sealed.features, sealed.rows)
+        outputs = session.run_batched(feeds)
+        evaluation = _evaluation(sealed, outputs, model, task, look)
+        baselines = _baselines(sealed, record, fit_folder, outputs, task, look)
+        champion = _champion(champion_folder, sealed, model, outputs, task, look)
+    with timed(parts, "latency"):
+        # The clock of this thread alone: the machine is busy with other fits, and the model is not to blame for them.
+        latency = single_row_latency_ms(session, feeds, clock=time.thread_time)
+        measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
+    with timed(parts, "importance"):
+        ranking = _importance(session, model, sealed, task) if task.explain else []
+    verdict = judge(evaluation, task.gate, task.limits, measured, baselines, record["findings"], champion)
     findings = finite(
         {
             "evaluation": evaluation,
@@ -183,6 +155,28 @@ def judge_task(
         schema=sealed.schema,
         findings=findings,
         parts=parts,
+    )
+
+
+def _evaluation(
+    sealed: SealedRows, outputs: dict[str, npt.NDArray[Any]], model: FittedModel, task: Task, look: int
+) -> dict[str, Any]:
+    from modelworks.evaluation import evaluate
+
+    return evaluate(
+        sealed.kind,
+        outputs,
+        sealed.truth,
+        sealed.classes,
+        metric=task.metric,
+        also=[bound.metric for bound in task.gate],
+        slices=sealed.slices,
+        columns=sealed.features,
+        weight=sealed.weight,
+        positive=task.positive,
+        quantiles=model.signature.quantiles,
+        look=look,
+        seed=task.seed,
     )
 
 

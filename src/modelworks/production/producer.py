@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from modelworks.production.decisions import Decisions
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
 from modelworks.production.order import Line, Order, expand, in_order_of_work
 from modelworks.production.papers import REPORT
-from modelworks.production.plan import READ_COST, Plan, Planned, plan_task
+from modelworks.production.plan import READ_COST, Plan, plan_task
 from modelworks.production.release import Releases
 from modelworks.production.results import LineResult
 from modelworks.production.task_data import fitting_part, task_to_json
+from modelworks.production.work import Conditions, Work
 from modelworks.storage.catalog import Catalog
 from modelworks.telemetry.events import Event, EventSink, LineEnded
 from modelworks.telemetry.events import Planned as PlannedEvent
@@ -40,47 +41,6 @@ from modelworks.workflow.step import Step
 LESSONS = "lessons"
 _LATER = 1e6
 """Added to the priority of what follows a fit, so that tasks end before others begin."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What a run of an order needs to know beside the order.
-
-    Attributes:
-        run: Run id.
-        key: File of the signing key.
-        memory: Whether what earlier tasks taught is used.
-        stamp: Tells the state of a remote source, so that a changed one is read again.
-        stopped: Whether somebody asked to stop.
-        strict: Whether a mistake in a line is raised instead of becoming a verdict.
-        again: Whether the run had ended before: remote sources are looked at again.
-    """
-
-    run: str
-    key: Path
-    memory: bool = True
-    stamp: Callable[[str], str] = str
-    stopped: Callable[[], bool] = bool
-    strict: bool = False
-    again: bool = False
-
-
-class _Work:
-    """One task on its way to a verdict."""
-
-    def __init__(self, planned: Planned, table: Handle) -> None:
-        self.planned = planned
-        self.task = planned.task
-        self.table = table
-        self.fit: Handle | None = None
-        self.judged: Handle | None = None
-        self.look = 0
-        self.champion = ""
-        self.created = 0.0
-
-    @property
-    def priority(self) -> float:
-        return float(self.planned.line.priority)
 
 
 class Producer:
@@ -123,7 +83,7 @@ class Producer:
         self._events = events
         self._then: dict[int, Callable[[Handle], None]] = {}
         self._tables: dict[int, tuple[Line, Handle]] = {}
-        self._ready: list[tuple[tuple[float, float], int, _Work]] = []
+        self._ready: list[tuple[tuple[float, float], int, Work]] = []
         self._number = itertools.count()
         self._fitting = 0
         self._fits_spent = sum(attempt.usage.cpu_s for attempt in catalog.ledger.attempts(run=conditions.run))
@@ -236,7 +196,7 @@ class Producer:
                     table = again if again is not None else handle
                 planned = plan_task(line, task, schema, found["targets"], lessons)
                 self.plan.tasks.append(planned)
-                heapq.heappush(self._ready, (planned.rank, next(self._number), _Work(planned, table)))
+                heapq.heappush(self._ready, (planned.rank, next(self._number), Work(planned, table)))
             if not handle.memoised:
                 self.plan.read_cpu_s += READ_COST[0] + READ_COST[1] * schema.rows * len(schema.columns)
         except ModelworksError as error:
@@ -255,7 +215,7 @@ class Producer:
                 continue
             self._start_fit(work)
 
-    def _start_fit(self, work: _Work) -> None:
+    def _start_fit(self, work: Work) -> None:
         start = self.decisions.once(
             f"start:{work.table.tree[:16]}:{work.task.name}", lambda: self._start(work)
         )
@@ -278,7 +238,7 @@ class Producer:
         self._fitting += 1
         self._then[id(work.fit)] = lambda handle: self._fitted(work, handle)
 
-    def _start(self, work: _Work) -> dict[str, Any]:
+    def _start(self, work: Work) -> dict[str, Any]:
         """Return what depends on the moment: the advice of memory, and the champion to beat."""
         advice = (
             advise(work.planned.facts, list(self._lessons.values())) if self._conditions.memory else Advice()
@@ -286,7 +246,7 @@ class Producer:
         champion = self._releases.champion(work.task.name, self._conditions.run, work.table.tree)
         return {"advice": advice.to_json(), "champion": champion, "created": self._clock.wall()}
 
-    def _fitted(self, work: _Work, handle: Handle) -> None:
+    def _fitted(self, work: Work, handle: Handle) -> None:
         self._fitting -= 1
         if not handle.ok:
             self._end(work, self._verdict_of(handle))
@@ -321,7 +281,7 @@ class Producer:
         )
         self._then[id(work.judged)] = lambda ended: self._judged(work, ended)
 
-    def _learn(self, work: _Work, handle: Handle) -> None:
+    def _learn(self, work: Work, handle: Handle) -> None:
         value = handle.value
         lesson = lesson_of(work.planned.facts, value, value["parts"]["fit"], work.task.name)
         key = handle.key
@@ -329,7 +289,7 @@ class Producer:
             self._lessons[key] = lesson
             self._catalog.memory.remember(LESSONS, key, lesson.to_json())
 
-    def _judged(self, work: _Work, handle: Handle) -> None:
+    def _judged(self, work: Work, handle: Handle) -> None:
         if not handle.ok:
             self._end(work, self._verdict_of(handle))
             return
@@ -345,7 +305,7 @@ class Producer:
         folder = self._releases.release(work.task.name, made, handle.outputs)
         self._end(work, verdict, package=made["package"], path=str(folder), report=str(folder / REPORT))
 
-    def _end(self, work: _Work, verdict: Verdict, **more: Any) -> None:
+    def _end(self, work: Work, verdict: Verdict, **more: Any) -> None:
         result = LineResult(
             task=work.task.name,
             target=work.task.targets,
@@ -376,7 +336,7 @@ class Producer:
             raise error
         self._finish(LineResult(task=name, target=line.targets, data=line.data, verdict=_verdict_of(error)))
 
-    def _out_of_budget(self, work: _Work, budget: float) -> None:
+    def _out_of_budget(self, work: Work, budget: float) -> None:
         verdict = Verdict(
             kind=VerdictKind.FAILED,
             cause=(

@@ -1,0 +1,56 @@
+"""What a run of an order knows beside the order, and one task on its way to a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelworks.production.plan import Planned
+from modelworks.workflow.call import Handle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a run of an order needs to know beside the order.
+
+    Attributes:
+        run: Run id.
+        key: File of the signing key.
+        memory: Whether what earlier tasks taught is used.
+        stamp: Tells the state of a remote source, so that a changed one is read again.
+        stopped: Whether somebody asked to stop.
+        strict: Whether a mistake in a line is raised instead of becoming a verdict.
+        again: Whether the run had ended before: remote sources are looked at again.
+    """
+
+    run: str
+    key: Path
+    memory: bool = True
+    stamp: Callable[[str], str] = str
+    stopped: Callable[[], bool] = bool
+    strict: bool = False
+    again: bool = False
+
+
+class Work:
+    """One task on its way to a verdict.
+
+    Args:
+        planned: The task and its forecast.
+        table: The call that read its table.
+    """
+
+    def __init__(self, planned: Planned, table: Handle) -> None:
+        self.planned = planned
+        self.task = planned.task
+        self.table = table
+        self.fit: Handle | None = None
+        self.judged: Handle | None = None
+        self.look = 0
+        self.champion = ""
+        self.created = 0.0
+
+    @property
+    def priority(self) -> float:
+        return float(self.planned.line.priority)

@@ -16,6 +16,7 @@ METRIC_NAMES = {
     "Median absolute error", "mape": "MAPE", "smape": "sMAPE", "rmsle": "RMSLE", "r2": "R\u00b2", "spearman":
     "Spearman's rank correlation", "pinball": "Pinball loss", "coverage": "Interval coverage",
 }  # fmt: skip
+LARGEST = 1e15
 MISSING = "\u2013"
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
@@ -53,7 +54,9 @@ def rough(value: Any) -> str:
 
 def percent(value: Any, decimals: int = 1) -> str:
     """Return a share in [0, 1] as a percentage."""
-    return f"{value * 100:.{decimals}f}\u202f%" if is_number(value) else MISSING
+    if not is_number(value):
+        return MISSING
+    return f"{value * 100:.{decimals}f}\u202f%".replace("-", "\u2212")
 
 
 def size_of(count: Any) -> str:
@@ -92,12 +95,12 @@ def duration(seconds: Any) -> str:
 
 
 def money(value: Any, currency: Any = "") -> str:
-    """Return an amount with enough digits to see small sums."""
+    """Return an amount with enough digits to see small sums; what cannot be a currency's name is left out."""
     if not is_number(value):
         return MISSING
-    decimals = 2 if abs(value) >= 1 or value == 0 else 4
-    if 0 < abs(value) < 1e-4:
-        return f"under 0.0001\u202f{currency}".rstrip()
+    currency = currency if re.fullmatch(r"[\w$\u20ac\u00a3\u00a5]{1,8}", str(currency)) else ""
+    small = 0 < abs(value) < 1
+    decimals = min(8, 1 - math.floor(math.log10(abs(value)))) if small else 2
     return f"{value:,.{decimals}f}\u202f{currency}".rstrip()
 
 
@@ -118,8 +121,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Say whether ``value`` is a finite number (and no boolean)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Say whether ``value`` is a number (and no boolean) that a chart can hold: finite and below 1e15."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def mapping(data: Any, name: str) -> Mapping[str, Any]:
@@ -134,6 +137,29 @@ def records(data: Any, name: str) -> list[Mapping[str, Any]]:
     if not isinstance(found, Sequence) or isinstance(found, (str, bytes)):
         return []
     return [item for item in found if isinstance(item, Mapping)]
+
+
+def complete(items: Sequence[Mapping[str, Any]], *names: str) -> list[Mapping[str, Any]]:
+    """Return the records in which every one of ``names`` is a number."""
+    return [item for item in items if all(is_number(item.get(name)) for name in names)]
+
+
+def maybe(data: Mapping[str, Any], name: str) -> float | None:
+    """Return the number under ``name``, if it is one."""
+    found = data.get(name)
+    return float(found) if is_number(found) else None
+
+
+def entries(data: Any, name: str) -> list[Any]:
+    """Return the list under ``name``, or an empty one."""
+    found = data.get(name) if isinstance(data, Mapping) else None
+    return list(found) if isinstance(found, (list, tuple)) else []
+
+
+def whole(data: Any, name: str) -> int:
+    """Return the whole number above zero under ``name``, or zero."""
+    found = data.get(name) if isinstance(data, Mapping) else None
+    return int(found) if is_number(found) and found > 0 else 0
 
 
 def floats(data: Any, name: str) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any
 from modelworks.packaging.report import page, plots
 from modelworks.packaging.report.figures import (
     duration,
+    entries,
     escaped,
     is_number,
     mapping,
@@ -18,13 +19,14 @@ from modelworks.packaging.report.figures import (
     records,
     rough,
     size_of,
+    whole,
     words,
 )
 
 MOST_COLUMNS = 200
 
 
-def members_section(fit: Mapping[str, Any]) -> str:
+def members_section(fit: Mapping[str, Any], kind: str) -> str:
     """Return the leaderboard of what was tried and why the shipped model was chosen."""
     members = records(fit, "members")
     if not members:
@@ -55,8 +57,11 @@ def members_section(fit: Mapping[str, Any]) -> str:
         ("Chosen", escaped(fit.get("chosen", ""))),
         ("Why", escaped(fit.get("why", ""))),
         ("Its loss, out of fold", number(fit["oof_loss"]) if is_number(fit.get("oof_loss")) else ""),
-        ("Folds", escaped(fit["folds"]) if isinstance(fit.get("folds"), int) else ""),
-        ("Decision threshold", number(fit["threshold"], 3) if is_number(fit.get("threshold")) else ""),
+        ("Folds", number(fit["folds"]) if whole(fit, "folds") else ""),
+        (
+            "Decision threshold",
+            rough(fit["threshold"]) if kind == "binary" and is_number(fit.get("threshold")) else "",
+        ),
     ]
     return page.definitions(facts) + page.table(heads, rows, marks)
 
@@ -83,22 +88,21 @@ def columns_section(profile: Mapping[str, Any], used: Sequence[Any], targets: Se
     columns = records(profile, "columns")
     if not columns:
         return ""
-    total = profile.get("sampled") or profile.get("rows") or 0
-    names = {item.get("name") for item in used if isinstance(item, Mapping)}
+    total = whole(profile, "sampled") or whole(profile, "rows")
+    names = {str(item.get("name")) for item in used if isinstance(item, Mapping)}
     rows, marks = [], []
     for item in columns[:MOST_COLUMNS]:
-        role = (
-            "target" if item.get("name") in targets else "read" if item.get("name") in names else "not read"
-        )
+        name = str(item.get("name", ""))
+        role = "target" if name in targets else "read" if name in names else "not read"
         missing = item.get("missing_share")
         if not is_number(missing) and is_number(item.get("missing")) and total:
             missing = item["missing"] / total
-        top = item.get("top") if isinstance(item.get("top"), list) else []
+        top = entries(item, "top")
         rows.append(
             [
                 escaped(item.get("name", "")), escaped(str(item.get("kind", "")).replace("_", " ")),
                 percent(missing) if is_number(missing) and missing > 0 else "none", number(item.get("distinct")),
-                plots.spark(mapping(item, "histogram"), top or [], total), _summary(item),
+                plots.spark(mapping(item, "histogram"), top, total), _summary(item),
                 page.pill(role, "passed" if role == "target" else None), escaped(item.get("reason", "")),
             ]
         )  # fmt: skip
@@ -109,11 +113,11 @@ def columns_section(profile: Mapping[str, Any], used: Sequence[Any], targets: Se
     ]  # fmt: skip
     left = len(columns) - MOST_COLUMNS
     sampled = (
-        f" Shapes are of {plural(profile['sampled'], 'row')} drawn evenly." if profile.get("sampled") else ""
+        f" Shapes are of {plural(whole(profile, 'sampled'), 'row')} drawn evenly."
+        if whole(profile, "sampled")
+        else ""
     )
-    said = page.note(
-        f"{plural(len(columns), 'column')}, {plural(int(profile.get('rows') or 0), 'row')}.{sampled}"
-    )
+    said = page.note(f"{plural(len(columns), 'column')}, {plural(whole(profile, 'rows'), 'row')}.{sampled}")
     return (
         said
         + page.table(heads, rows, marks)
@@ -188,10 +192,10 @@ def use_section(signature: Mapping[str, Any], measured: Mapping[str, Any], items
         for tensor in records(signature, way):
             shape = " \u00d7 ".join(
                 "rows" if axis == -1 and index == 0 else str(axis)
-                for index, axis in enumerate(tensor.get("shape", []))
+                for index, axis in enumerate(entries(tensor, "shape"))
             )
-            columns = ", ".join(str(name) for name in tensor.get("columns", [])[:30])
-            more = " \u2026" if len(tensor.get("columns", [])) > 30 else ""
+            columns = ", ".join(str(name) for name in entries(tensor, "columns")[:30])
+            more = " \u2026" if len(entries(tensor, "columns")) > 30 else ""
             rows.append(
                 [
                     way[:-1],
@@ -256,16 +260,12 @@ def _summary(item: Mapping[str, Any]) -> str:
         return escaped(f"{rough(item['min'])} to {rough(item['max'])}{middle}")
     if item.get("first"):
         return escaped(f"{item['first']} to {item.get('last', '')}")
-    top = item.get("top")
-    if isinstance(top, list) and top:
+    top = entries(item, "top")
+    if top:
         names = [str(entry[0])[:24] for entry in top[:4] if isinstance(entry, (list, tuple)) and entry]
         return escaped(", ".join(names) + (", \u2026" if len(top) > 4 else ""))
-    examples = item.get("examples")
-    return (
-        escaped("such as " + "; ".join(str(text)[:40] for text in examples[:2]))
-        if isinstance(examples, list) and examples
-        else ""
-    )
+    examples = entries(item, "examples")
+    return escaped("such as " + "; ".join(str(text)[:40] for text in examples[:2])) if examples else ""
 
 
 def _shown(value: Any) -> str:

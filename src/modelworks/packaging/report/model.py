@@ -8,6 +8,7 @@ from typing import Any
 from modelworks.packaging.report import making, page, quality
 from modelworks.packaging.report.figures import (
     duration,
+    entries,
     escaped,
     is_number,
     mapping,
@@ -18,6 +19,7 @@ from modelworks.packaging.report.figures import (
     plural,
     records,
     size_of,
+    whole,
 )
 from modelworks.packaging.sources import public_name, without_secrets
 
@@ -28,8 +30,7 @@ def render_model_report(data: Mapping[str, Any]) -> str:
     task, evaluation, fit = mapping(data, "task"), mapping(data, "evaluation"), mapping(data, "fit")
     title = str(data.get("title") or task.get("name") or "Model")
     verdict, cost = mapping(data, "verdict"), mapping(data, "cost")
-    guard = data.get("guard") if isinstance(data.get("guard"), list) else []
-    columns = data.get("columns") if isinstance(data.get("columns"), list) else []
+    columns = entries(data, "columns")
     targets = _targets(task)
     created = str(data.get("created", ""))
     sections = [
@@ -40,9 +41,9 @@ def render_model_report(data: Mapping[str, Any]) -> str:
         ("labels", "Label by label", quality.labels_section(evaluation)),
         ("slices", "Where it is weaker", quality.slices_section(evaluation)),
         ("importance", "What it leans on", quality.importance_section(evaluation)),
-        ("guard", "What the guard found", making.guard_section(guard or [])),
-        ("candidates", "What was tried", making.members_section(fit)),
-        ("columns", "The table", making.columns_section(mapping(data, "profile"), columns or [], targets)),
+        ("guard", "What the guard found", making.guard_section(entries(data, "guard"))),
+        ("candidates", "What was tried", making.members_section(fit, str(evaluation.get("kind", "")))),
+        ("columns", "The table", making.columns_section(mapping(data, "profile"), columns, targets)),
         ("cost", "What it cost", making.cost_section(cost)),
         (
             "use",
@@ -90,12 +91,9 @@ def _tiles(data: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple
     if is_number(own.get("value")):
         between = f"{number(own.get('low'))} to {number(own.get('high'))}, 95\u202f% interval"
         found.append((metric_name(own.get("name")), number(own["value"]), between))
-    rows = evaluation.get("rows")
-    if isinstance(rows, int):
-        of = profile.get("rows")
-        found.append(
-            ("Judged on", plural(rows, "row"), f"sealed, of {of:,}" if isinstance(of, int) else "sealed")
-        )
+    rows, of = whole(evaluation, "rows"), whole(profile, "rows")
+    if rows:
+        found.append(("Judged on", plural(rows, "row"), f"sealed, of {of:,}" if of else "sealed"))
     if is_number(latency.get("p50")):
         found.append(
             (

@@ -10,6 +10,7 @@ from typing import Any
 from modelworks.packaging.report import making, page, plots
 from modelworks.packaging.report.figures import (
     duration,
+    entries,
     escaped,
     is_number,
     mapping,
@@ -46,14 +47,13 @@ def render_order_report(data: Mapping[str, Any]) -> str:
         + page.tiles(_tiles(lines, cost))
         + _outcome_bar(lines)
     )
-    notes = data.get("notes") if isinstance(data.get("notes"), list) else []
     sections = [
         ("lines", "Line by line", _lines(lines, str(cost.get("currency", "")))),
         ("causes", "What was not released, and why", _causes(lines)),
         ("learning", "What the next model costs", _learning(mapping(data, "learning"))),
         ("forecast", "Forecast and bill", _forecast(mapping(data, "forecast"), cost)),
         ("cost", "Where the time went", making.cost_section(cost)),
-        ("notes", "Notes", "".join(page.note(str(item)) for item in notes or [])),
+        ("notes", "Notes", "".join(page.note(str(item)) for item in entries(data, "notes"))),
         ("commands", "Next", page.commands(data.get("commands"))),
     ]
     foot = "Made by Modelworks. This file loads nothing and runs nothing; links lead to the model reports beside it."
@@ -100,7 +100,7 @@ def _lines(lines: list[Mapping[str, Any]], currency: str) -> str:
     if not lines:
         return ""
     heads = [
-        ("Task", "name"), ("Verdict", "nowrap"), ("Measure", "nowrap"), ("Value", "figure"), ("", ""),
+        ("Task", "name task"), ("Verdict", "nowrap"), ("Value", "figure"), ("", ""),
         ("95\u202f% interval", "nowrap"),
         ("CPU time", "figure"), ("Money", "figure"), ("Graph", "figure"), ("One row", "figure"),
     ]  # fmt: skip
@@ -111,10 +111,9 @@ def _lines(lines: list[Mapping[str, Any]], currency: str) -> str:
         detail = " \u00b7 ".join(str(line[name]) for name in ("target", "kind", "data") if line.get(name))
         rows.append(
             [
-                f'{_link(line)}<br><span class="note">{escaped(detail)}</span>',
+                f'{_link(line)}<br><span class="sub">{escaped(detail)}</span>',
                 page.pill(page.WORDS.get(verdict, verdict), verdict),
-                escaped(metric_name(line["metric"])) if line.get("metric") else "",
-                number(line["value"]) if is_number(line.get("value")) else "", _strip(line) if known else "",
+                _value(line), _strip(line) if known else "",
                 f"{number(line['low'])} to {number(line['high'])}" if known else "",
                 duration(line["cpu_s"]) if is_number(line.get("cpu_s")) else "",
                 money(line["money"], currency) if is_number(line.get("money")) else "",
@@ -123,6 +122,16 @@ def _lines(lines: list[Mapping[str, Any]], currency: str) -> str:
             ]
         )  # fmt: skip
     return page.table(heads, rows)
+
+
+def _value(line: Mapping[str, Any]) -> str:
+    value = line.get("value")
+    if not is_number(value):
+        return ""
+    metric = (
+        f'<br><span class="sub">{escaped(metric_name(line["metric"]))}</span>' if line.get("metric") else ""
+    )
+    return number(value) + metric
 
 
 def _causes(lines: list[Mapping[str, Any]]) -> str:

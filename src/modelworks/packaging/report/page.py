@@ -149,7 +149,11 @@ def note(text: str) -> str:
 
 def commands(items: Any) -> str:
     """Return ``[[what, command]]`` as a block to copy from."""
-    pairs = [item for item in items or () if isinstance(item, (list, tuple)) and len(item) == 2]
+    pairs = [
+        item
+        for item in (items if isinstance(items, (list, tuple)) else ())
+        if isinstance(item, (list, tuple)) and len(item) == 2
+    ]
     lines = "\n".join(f"# {escaped(what)}\n{escaped(command)}" for what, command in pairs)
     return f"<pre>{lines}</pre>" if lines else ""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelworks.packaging.report.figures import duration, floats, is_number, number, percent, plural
+from modelworks.packaging.report.figures import duration, floats, is_number, number, percent, plural, whole
 from modelworks.packaging.report.svg import Plot, padded
 
 SHARES = (0.0, 1.0)
+WIDE = 860
 
 
 def calibration_plot(bins: Sequence[Mapping[str, Any]], of: str) -> str:
@@ -17,12 +18,12 @@ def calibration_plot(bins: Sequence[Mapping[str, Any]], of: str) -> str:
         "Calibration: claimed probability against the share that came true", SHARES, SHARES, size=(460, 340),
         x_label=f"claimed probability of {of}", y_label="share that came true", x_format=_tenth, y_format=_tenth,
     )  # fmt: skip
-    largest = max(item["n"] for item in bins)
+    largest = max(1, *(whole(item, "n") for item in bins))
     for item in bins:
         half = 0.012
         plot.bar(
-            item["predicted"] - half, item["predicted"] + half, 0, 0.14 * item["n"] / largest, "ghost",
-            plural(item["n"], "row"),
+            item["predicted"] - half, item["predicted"] + half, 0, 0.14 * whole(item, "n") / largest, "ghost",
+            plural(whole(item, "n"), "row"),
         )  # fmt: skip
     plot.segment(0, 0, 1, 1, "diagonal")
     xs = [item["predicted"] for item in bins]
@@ -31,7 +32,7 @@ def calibration_plot(bins: Sequence[Mapping[str, Any]], of: str) -> str:
     for item in bins:
         tip = (
             f"claimed {percent(item['predicted'])}, came true {percent(item['observed'])} "
-            f"({percent(item['low'])} to {percent(item['high'])}), {plural(item['n'], 'row')}"
+            f"({percent(item['low'])} to {percent(item['high'])}), {plural(whole(item, 'n'), 'row')}"
         )
         plot.dot(item["predicted"], item["observed"], 3.5, "dot one", tip)
     return plot.render()
@@ -179,7 +180,7 @@ def forest_plot(
         ends.append(reference)
     left, height = 190, 26
     plot = Plot(
-        title, padded(min(ends), max(ends), 0.08), (0, len(rows)), size=(640, len(rows) * height + 36),
+        title, padded(min(ends), max(ends), 0.08), (0, len(rows)), size=(WIDE, len(rows) * height + 36),
         margin=(left, 150, 8, 28), x_format=_short, y_format=None,
     )  # fmt: skip
     if reference is not None:
@@ -190,7 +191,7 @@ def forest_plot(
             plot.segment(low, place, high, place, f"whisker {style}")
         plot.dot(value, place, 5, f"dot {style}", f"{name}: {note}")
         plot.write(left - 10, 8 + index * height + height / 2 + 4, _cut(name, 27), "row-label end")
-        plot.write(640 - 142, 8 + index * height + height / 2 + 4, note, "tick")
+        plot.write(WIDE - 142, 8 + index * height + height / 2 + 4, note, "tick")
     return plot.render("plot wide")
 
 
@@ -200,7 +201,7 @@ def bars_plot(rows: Sequence[tuple[str, float, float | None, str]], *, title: st
     lowest = min([0.0, *(value - (error or 0) for _, value, error, _ in rows)])
     left, height = 190, 24
     plot = Plot(
-        title, (lowest, highest * 1.02 or 1.0), (0, len(rows)), size=(640, len(rows) * height + 32),
+        title, (lowest, highest * 1.02 or 1.0), (0, len(rows)), size=(WIDE, len(rows) * height + 32),
         margin=(left, 120, 6, 26), x_format=_short, y_format=None,
     )  # fmt: skip
     for index, (name, value, error, note) in enumerate(rows):
@@ -211,7 +212,7 @@ def bars_plot(rows: Sequence[tuple[str, float, float | None, str]], *, title: st
         if error:
             plot.segment(value - error, place, value + error, place, "whisker plain")
         plot.write(left - 10, 6 + index * height + height / 2 + 4, _cut(name, 27), "row-label end")
-        plot.write(640 - 112, 6 + index * height + height / 2 + 4, note, "tick")
+        plot.write(WIDE - 112, 6 + index * height + height / 2 + 4, note, "tick")
     return plot.render("plot wide")
 
 
@@ -219,26 +220,26 @@ def stacked_bar(parts: Sequence[tuple[str, float, str]], title: str) -> str:
     """Draw one bar of coloured parts: ``(name, value, note)``; the legend is the table beside it."""
     total = sum(value for _, value, _ in parts) or 1.0
     plot = Plot(
-        title, (0, total), (0, 1), size=(640, 26), margin=(0, 0, 2, 2), x_format=None, y_format=None,
+        title, (0, total), (0, 1), size=(WIDE, 26), margin=(0, 0, 2, 2), x_format=None, y_format=None,
     )  # fmt: skip
     start = 0.0
     for index, (name, value, note) in enumerate(parts):
         plot.bar(start, start + value, 0, 1, f"fill p{index % 8}", f"{name}: {note}")
         start += value
-    return plot.render("plot wide")
+    return plot.render("plot full", stretched=True)
 
 
 def outcome_bar(parts: Sequence[tuple[str, int, str]]) -> str:
     """Draw how many lines ended in each way: ``(name, count, style)``."""
     total = sum(count for _, count, _ in parts) or 1
     plot = Plot(
-        "How the lines ended", (0, total), (0, 1), size=(640, 22), margin=(0, 0, 1, 1), x_format=None, y_format=None,
+        "How the lines ended", (0, total), (0, 1), size=(WIDE, 22), margin=(0, 0, 1, 1), x_format=None, y_format=None,
     )  # fmt: skip
     start = 0
     for name, count, style in parts:
         plot.bar(start, start + count, 0, 1, style, f"{name}: {count:,}")
         start += count
-    return plot.render("plot full")
+    return plot.render("plot full", stretched=True)
 
 
 def learning_plot(points: Sequence[Mapping[str, Any]]) -> str:
@@ -247,7 +248,7 @@ def learning_plot(points: Sequence[Mapping[str, Any]]) -> str:
     alone = [item for item in points if not item.get("shared", True)]
     highest = max(item["cpu_s"] for item in points)
     plot = Plot(
-        "Cost of task n", (0.5, max(item["n"] for item in points) + 0.5), (0, highest * 1.06 or 1.0), size=(640, 260),
+        "Cost of task n", (0.5, max(item["n"] for item in points) + 0.5), (0, highest * 1.06 or 1.0), size=(WIDE, 270),
         x_label="task n, in the order they ended", y_label="CPU-seconds", x_format=_whole, y_format=_short,
     )  # fmt: skip
     for group, style in ((alone, "two"), (shared, "one")):
@@ -260,13 +261,14 @@ def learning_plot(points: Sequence[Mapping[str, Any]]) -> str:
     return plot.render("plot wide")
 
 
-def spark(histogram: Mapping[str, Any] | None, top: Sequence[Sequence[Any]], rows: int) -> str:
+def spark(histogram: Mapping[str, Any] | None, top: Sequence[Any], rows: int) -> str:
     """Draw a column's distribution small enough for a table cell."""
     counts = floats(histogram, "counts") if histogram else []
     named = [f"bin {index + 1}" for index in range(len(counts))]
-    if not counts and top:
-        counts = [float(item[1]) for item in top[:12] if len(item) == 2 and is_number(item[1])]
-        named = [str(item[0]) for item in top[:12]]
+    if not counts:
+        pairs = [item for item in top[:12] if isinstance(item, (list, tuple)) and len(item) == 2]
+        shown = [(str(name), float(count)) for name, count in pairs if is_number(count)]
+        named, counts = [name for name, _ in shown], [count for _, count in shown]
     if not counts or max(counts) <= 0:
         return ""
     plot = Plot(

@@ -7,16 +7,20 @@ from typing import Any
 
 from modelworks.packaging.report import page, plots
 from modelworks.packaging.report.figures import (
+    complete,
+    entries,
     escaped,
     floats,
     is_number,
     mapping,
+    maybe,
     metric_name,
     number,
     percent,
     plural,
     records,
     rough,
+    whole,
     words,
 )
 
@@ -48,12 +52,10 @@ def measures_section(evaluation: Mapping[str, Any]) -> str:
         ("Measure", "name"), ("Value", "figure"), ("", ""), (f"{_level(measures[0])} interval", "nowrap"),
         ("Blind guess", "figure"), ("Direction", "nowrap"), ("Method", "nowrap"),
     ]  # fmt: skip
-    rows_judged = evaluation.get("rows") or measures[0].get("n")
-    said = f"On {plural(rows_judged, 'sealed test row')}, " if isinstance(rows_judged, int) else ""
-    looks = evaluation.get("look")
-    seen = (
-        f" These rows were looked at {plural(looks, 'time')}." if isinstance(looks, int) and looks > 1 else ""
-    )
+    rows_judged = whole(evaluation, "rows") or whole(measures[0], "n")
+    said = f"On {plural(rows_judged, 'sealed test row')}, " if rows_judged else ""
+    looks = whole(evaluation, "look")
+    seen = f" These rows were looked at {plural(looks, 'time')}." if looks > 1 else ""
     undefined = mapping(evaluation, "undefined")
     left = "; ".join(f"{metric_name(name)}: {why}" for name, why in undefined.items())
     return (
@@ -68,20 +70,24 @@ def measures_section(evaluation: Mapping[str, Any]) -> str:
 def comparison_section(evaluation: Mapping[str, Any]) -> str:
     """Return the model beside its baselines and the champion it would replace, with paired tests."""
     metric = evaluation.get("metric")
-    own = next((item for item in records(evaluation, "measures") if item.get("name") == metric), None)
+    own = next(
+        (item for item in complete(records(evaluation, "measures"), "value") if item.get("name") == metric),
+        None,
+    )
     baselines = [item for item in records(evaluation, "baselines") if is_number(item.get("value"))]
     tests = mapping(evaluation, "comparisons")
     champion = mapping(evaluation, "comparison")
     if own is None or not (baselines or champion):
         return ""
-    rows = [("this model", own["value"], own.get("low"), own.get("high"), "one", _between(own))]
-    for item in sorted(baselines, key=lambda found: -found["value"]):
+    up = bool(own.get("higher_is_better", True))
+    rows = [("this model", own["value"], maybe(own, "low"), maybe(own, "high"), "one", _between(own))]
+    for item in sorted(baselines, key=lambda found: found["value"], reverse=up):
         rows.append(
             (
-                f"baseline: {item['name']}",
+                f"baseline: {item.get('name', '')}",
                 item["value"],
-                item.get("low"),
-                item.get("high"),
+                maybe(item, "low"),
+                maybe(item, "high"),
                 "other",
                 number(item["value"]),
             )
@@ -105,7 +111,7 @@ def comparison_section(evaluation: Mapping[str, Any]) -> str:
         ("p (one-sided)", "figure"),
         ("Method", "nowrap"), ("Outcome", "nowrap"),
     ]  # fmt: skip
-    direction = "higher is better" if own.get("higher_is_better", True) else "lower is better"
+    direction = "higher is better" if up else "lower is better"
     return (
         page.figure(
             drawing, f"{metric_name(metric)}, {direction}; the line is the 95 % interval on the sealed rows."
@@ -118,11 +124,7 @@ def comparison_section(evaluation: Mapping[str, Any]) -> str:
 def shape_section(evaluation: Mapping[str, Any], fit: Mapping[str, Any], target: str) -> str:
     """Return the pictures of how the model errs: curves, calibration, confusion, residuals."""
     calibration = mapping(evaluation, "calibration")
-    bins = [
-        item
-        for item in records(calibration, "bins")
-        if all(is_number(item.get(name)) for name in ("predicted", "observed", "low", "high", "n"))
-    ]
+    bins = complete(records(calibration, "bins"), "predicted", "observed", "low", "high", "n")
     curves, confusion = mapping(evaluation, "curves"), mapping(evaluation, "confusion")
     positive = (
         f"'{evaluation['positive']}'"
@@ -165,8 +167,8 @@ def slices_section(evaluation: Mapping[str, Any]) -> str:
             (
                 str(item.get("slice", "")),
                 item["value"],
-                item.get("low"),
-                item.get("high"),
+                maybe(item, "low"),
+                maybe(item, "high"),
                 "one",
                 f"{_between(item)}, n {item.get('n', '')}",
             )
@@ -198,7 +200,7 @@ def slices_section(evaluation: Mapping[str, Any]) -> str:
         loss = found[0].get("of") or "loss"
         html += f"<h3>Weak spots nobody declared</h3>{page.table(heads, lines)}"
         html += page.note(
-            f"Slices on which the {loss} is clearly larger than elsewhere; false discoveries are held at 5 %."
+            f"Slices on which the {loss} is clearly larger than elsewhere; false discoveries are held at 5\u202f%."
         )
     return html
 
@@ -260,10 +262,8 @@ def gate_section(verdict: Mapping[str, Any]) -> str:
     rows = []
     for item in checks:
         where = f' <span class="pill">{escaped(item["slice"])}</span>' if item.get("slice") else ""
-        needed = item.get("needed")
-        more = (
-            f" About {needed:,} more rows would decide it." if isinstance(needed, int) and needed > 0 else ""
-        )
+        needed = whole(item, "needed")
+        more = f" About {needed:,} more rows would decide it." if needed else ""
         rows.append(
             [
                 page.pill(item.get("outcome", "")),
@@ -292,16 +292,14 @@ def _threshold_parts(rows: list[Mapping[str, Any]], chosen: Any) -> list[str]:
 
 
 def _confusion_parts(confusion: Mapping[str, Any]) -> list[str]:
-    labels = confusion.get("labels")
-    counts = confusion.get("counts")
-    if isinstance(labels, list) and isinstance(counts, list) and len(counts) == len(labels) > 0:
-        lines = [[float(value) if is_number(value) else 0.0 for value in line] for line in counts]
-        return [
-            page.figure(
-                plots.confusion_plot([str(label) for label in labels], lines),
-                "Shaded by the share of each true class.",
-            )
-        ]
+    labels = [str(label) for label in entries(confusion, "labels")]
+    lines = entries(confusion, "counts")
+    square = len(lines) == len(labels) and all(
+        isinstance(line, list) and len(line) == len(labels) and all(map(is_number, line)) for line in lines
+    )
+    if labels and square:
+        drawing = plots.confusion_plot(labels, lines)
+        return [page.figure(drawing, "Shaded by the share of each true class.")]
     mistakes = records(confusion, "most_confused")
     heads = [("True class", "name"), ("Named", "name"), ("Rows", "figure")]
     rows = [
@@ -323,10 +321,16 @@ def _residual_parts(evaluation: Mapping[str, Any], target: str) -> list[str]:
             )
         )
     histogram = mapping(residuals, "histogram")
-    if floats(histogram, "counts"):
+    if len(floats(histogram, "edges")) == len(floats(histogram, "counts")) + 1 > 1:
         drawing = plots.histogram_plot(histogram, "Errors", f"predicted minus actual {target}", zero=True)
         parts.append(page.figure(drawing, "Errors, clipped at the outer half per cent on each side."))
-    groups = records(residuals, "by_decile")
+    groups = complete(
+        records(residuals, "by_decile"),
+        "predicted_low",
+        "predicted_high",
+        "mean_error",
+        "mean_absolute_error",
+    )
     if groups:
         parts.append(
             page.figure(

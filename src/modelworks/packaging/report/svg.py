@@ -121,13 +121,14 @@ class Plot:
         where = f'transform="rotate(-90 {x:g} {y:g})" x="{x:g}" y="{y:g}"'
         self._parts.append(f'<text class="axis-label middle" {where}>{escaped(text)}</text>')
 
-    def render(self, style: str = "plot") -> str:
-        """Return the ``svg`` element."""
+    def render(self, style: str = "plot", *, stretched: bool = False) -> str:
+        """Return the ``svg`` element; ``stretched`` lets the page widen it without keeping its proportions."""
         width, height = self.size
         name = escaped(self.title)
+        stretch = 'preserveAspectRatio="none" ' if stretched else ""
         return (
-            f'<svg class="{style}" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
-            f'aria-label="{name}">'
+            f'<svg class="{style}" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+            f'{stretch}role="img" aria-label="{name}">'
             f"<title>{name}</title>{''.join(self._parts)}</svg>"
         )
 

@@ -97,7 +97,7 @@ FAULTS = [
     ),
     (("package", "verify", "empty"), UNTRUSTED, "MW3", "", ""),
     (("predict", "nothing", "table.csv"), USAGE, "MW4211", "There is no package", "mw model list"),
-    (("cost", "--by", "moon"), BAD_INPUT, "MW1210", "cannot be shown by 'moon'", "--by model"),
+    (("cost", "--by", "moodel"), USAGE, "MW1312", "Did you mean 'model'", "--by model"),
     (("completion", "bsh"), USAGE, "MW1307", "Did you mean 'bash'", "mw completion bash"),
     (("data", "show", "nothing.csv"), BAD_INPUT, "MW11", "nothing.csv", ""),
     (("export", "full"), 9, "MW4311", "is not empty", "empty folder"),

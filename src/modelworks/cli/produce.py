@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelworks.cli.terminal import Terminal, command, verdict_exit_code
 from modelworks.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from modelworks.control.service import Order, Service
 
 _ORDERS = (".yaml", ".yml")
 
@@ -31,83 +34,83 @@ Quantiles = Annotated[list[float], typer.Option("--quantile", help="Quantile lev
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
+    command(app, "produce")(produce)
 
-    @command(app, "produce")
-    def produce(
-        terminal: Terminal,
-        source: Source,
-        target: Targets = [],  # noqa: B006
-        name: Annotated[str, typer.Option(help="Name of the model; the file's name by default.")] = "",
-        kind: Kind = "",
-        metric: Metric = "",
-        gate: Gates = [],  # noqa: B006
-        budget: Budget = "",
-        slices: Slices = [],  # noqa: B006
-        group: Annotated[str, typer.Option(help="Column kept on one side of the split.")] = "",
-        time: Annotated[str, typer.Option(help="Column whose later values are the test part.")] = "",
-        test_share: Annotated[float, typer.Option(help="Share of rows that is sealed.")] = 0.2,
-        exclude: Exclude = [],  # noqa: B006
-        weight: Annotated[str, typer.Option(help="Column of row weights.")] = "",
-        positive: Annotated[str, typer.Option(help="Class that counts as positive.")] = "",
-        quantile: Quantiles = [],  # noqa: B006
-        kinds: Kinds = [],  # noqa: B006
-        reading: Reading = [],  # noqa: B006
-        query: Annotated[str, typer.Option(help="SQL to run when the source is a connection URL.")] = "",
-        latency_ms: Annotated[float, typer.Option(help="Limit of one row, 99th percentile.")] = 2.0,
-        size_mb: Annotated[float, typer.Option(help="Limit of model.onnx.")] = 10.0,
-        memory_mb: Annotated[int, typer.Option(help="Limit of any one job.")] = 4096,
-        seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-        out: Annotated[Path | None, typer.Option(help="Also write the package(s) here.")] = None,
-        slots: Annotated[int, typer.Option(help="Jobs side by side; all cores by default.")] = 0,
-        explain: Annotated[bool, typer.Option(help="Compute importance for the report.")] = True,
-        memory: Annotated[bool, typer.Option(help="Use what earlier tasks taught.")] = True,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and forecast only.")] = False,
-    ) -> None:
-        """Make models: from a table and a target, or from an order, to verdicts and packages."""
-        from modelworks.cli.progress import run_with_progress
-        from modelworks.cli.tables_shown import plan_table, show_order
-        from modelworks.control.service import Service
 
-        settings = task_settings(
-            kind=kind,
-            metric=metric,
-            gate=_pairs(gate, "--gate"),
-            budget=budget,
-            slices=slices,
-            exclude=exclude,
-            weight=weight,
-            positive=positive,
-            quantiles=quantile,
-            **read_options(kinds, reading, query),
-            seed=seed,
-            explain=explain,
-            split={"group": group, "time": time, "test_share": test_share},
-            limits={"latency_ms": latency_ms, "size_mb": size_mb, "memory_mb": memory_mb},
+def produce(
+    terminal: Terminal,
+    source: Source,
+    target: Targets = [],  # noqa: B006
+    name: Annotated[str, typer.Option(help="Name of the model; the file's name by default.")] = "",
+    kind: Kind = "",
+    metric: Metric = "",
+    gate: Gates = [],  # noqa: B006
+    budget: Budget = "",
+    slices: Slices = [],  # noqa: B006
+    group: Annotated[str, typer.Option(help="Column kept on one side of the split.")] = "",
+    time: Annotated[str, typer.Option(help="Column whose later values are the test part.")] = "",
+    test_share: Annotated[float, typer.Option(help="Share of rows that is sealed.")] = 0.2,
+    test_data: Annotated[str, typer.Option(help="A ready-made test table instead of a share.")] = "",
+    exclude: Exclude = [],  # noqa: B006
+    weight: Annotated[str, typer.Option(help="Column of row weights.")] = "",
+    positive: Annotated[str, typer.Option(help="Class that counts as positive.")] = "",
+    quantile: Quantiles = [],  # noqa: B006
+    kinds: Kinds = [],  # noqa: B006
+    reading: Reading = [],  # noqa: B006
+    query: Annotated[str, typer.Option(help="SQL to run when the source is a connection URL.")] = "",
+    latency_ms: Annotated[float, typer.Option(help="Limit of one row, 99th percentile.")] = 2.0,
+    size_mb: Annotated[float, typer.Option(help="Limit of model.onnx.")] = 10.0,
+    memory_mb: Annotated[int, typer.Option(help="Limit of any one job.")] = 4096,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the package(s) here.")] = None,
+    slots: Annotated[int, typer.Option(help="Jobs side by side; all cores by default.")] = 0,
+    explain: Annotated[bool, typer.Option(help="Compute importance for the report.")] = True,
+    memory: Annotated[bool, typer.Option(help="Use what earlier tasks taught.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and forecast only.")] = False,
+) -> None:
+    """Make models: from a table and a target, or from an order, to verdicts and packages."""
+    from modelworks.cli.progress import run_with_progress
+    from modelworks.cli.tables_shown import plan_table, show_order
+    from modelworks.control.service import Service
+
+    settings = task_settings(
+        kind=kind, metric=metric, gate=_pairs(gate, "--gate"), budget=budget, slices=slices, exclude=exclude,
+        weight=weight, positive=positive, quantiles=quantile, seed=seed, explain=explain,
+        split={"group": group, "time": time, "test_share": test_share, "test_data": test_data},
+        limits={"latency_ms": latency_ms, "size_mb": size_mb, "memory_mb": memory_mb},
+        **read_options(kinds, reading, query),
+    )  # fmt: skip
+    service = Service.open(slots=slots, memory=memory)
+    order = _order(service, source, target, name, settings)
+    if dry_run:
+        terminal.result(service.plan(order), plan_table)
+        return
+    result = run_with_progress(terminal, service, order, out=out, strict=not _is_order(source))
+    terminal.result(result.to_json(), lambda _: show_order(result))
+    terminal.code = verdict_exit_code([line.verdict.kind for line in result.lines])
+
+
+def _is_order(source: str) -> bool:
+    return source.lower().endswith(_ORDERS)
+
+
+def _order(service: Service, source: str, target: list[str], name: str, settings: dict[str, Any]) -> Order:
+    if _is_order(source):
+        given = [*(["target"] if target else []), *(["name"] if name else []), *settings]
+        if given:
+            raise UsageError(
+                f"An order sets its own {', '.join(given)}; such options are for a single table.",
+                code="MW1303",
+                hint=f"write it into {source}, then: mw produce {source}",
+            )
+        return service.read_order(Path(source))
+    if not target:
+        raise UsageError(
+            f"Which column of '{source}' shall be predicted?",
+            code="MW1304",
+            hint=f"mw produce {source} --target COLUMN (mw data show {source} lists the columns)",
         )
-        service = Service.open(slots=slots, memory=memory)
-        strict = not source.lower().endswith(_ORDERS)
-        if not strict:
-            if target or name:
-                raise UsageError(
-                    "An order names its own targets; --target and --name are for a single table.",
-                    code="MW1303",
-                    hint=f"mw produce {source}",
-                )
-            order = service.read_order(Path(source))
-        else:
-            if not target:
-                raise UsageError(
-                    f"Which column of '{source}' shall be predicted?",
-                    code="MW1304",
-                    hint=f"mw produce {source} --target COLUMN (mw data show {source} lists the columns)",
-                )
-            order = service.single(source, target, name=name, settings=settings)
-        if dry_run:
-            terminal.result(service.plan(order), plan_table)
-            return
-        result = run_with_progress(terminal, service, order, out=out, strict=strict)
-        terminal.result(result.to_json(), lambda _: show_order(result))
-        terminal.code = verdict_exit_code([line.verdict.kind for line in result.lines])
+    return service.single(source, target, name=name, settings=settings)
 
 
 def task_settings(**given: Any) -> dict[str, Any]:

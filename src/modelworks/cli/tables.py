@@ -14,18 +14,19 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     group = typer.Typer(help="Tables: how they are read.", no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(group, name="data")
+    command(group, "show")(show)
 
-    @command(group, "show")
-    def show(
-        terminal: Terminal,
-        source: Annotated[str, typer.Argument(help="A table: file or URL.", show_default=False)],
-        kinds: Kinds = [],  # noqa: B006
-        reading: Reading = [],  # noqa: B006
-        query: Annotated[str, typer.Option(help="SQL to run when the source is a connection URL.")] = "",
-    ) -> None:
-        """Show the columns of a table, their kinds and why, and what was set aside."""
-        from modelworks.cli.tables_shown import columns_table
-        from modelworks.control.service import Service
 
-        options = read_options(kinds, reading, query)
-        terminal.result(Service.open().data_show(source, options), columns_table)
+def show(
+    terminal: Terminal,
+    source: Annotated[str, typer.Argument(help="A table: file or URL.", show_default=False)],
+    kinds: Kinds = [],  # noqa: B006
+    reading: Reading = [],  # noqa: B006
+    query: Annotated[str, typer.Option(help="SQL to run when the source is a connection URL.")] = "",
+) -> None:
+    """Show the columns of a table, their kinds and why, and what was set aside."""
+    from modelworks.cli.tables_shown import columns_table
+    from modelworks.control.service import Service
+
+    options = read_options(kinds, reading, query)
+    terminal.result(Service.open().data_show(source, options), columns_table)

@@ -12,27 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from modelworks.control.asking import Answers, Asker, open_named
+from modelworks.control.billing import NO_ORDER, bill_of_orders
 from modelworks.control.care import Doctor, collect_garbage, export_everything
 from modelworks.control.producing import CANCEL, KIND, OrderRun, find_run, order_result
 from modelworks.control.secrets import hide_passwords
 from modelworks.control.settings import Settings, load_settings
 from modelworks.control.workspace import Workspace
-from modelworks.core.errors import TaskError
-from modelworks.production.bill import bill_of_run, prices_of, shown
+from modelworks.production.bill import prices_of
 from modelworks.production.order import Order, load_order, parse_duration, parse_order
 from modelworks.production.producer import LESSONS
 from modelworks.production.results import OrderResult
 from modelworks.production.sources import source_stem
 from modelworks.storage.ledger import HumanTime
 from modelworks.telemetry.events import EventSink
-from modelworks.telemetry.ledger import Bill, human_bill
 from modelworks.workflow.journal import sweep_dead_runs
 
 if TYPE_CHECKING:
     from modelworks.telemetry.progress import Progress
-
-NO_ORDER = "(no order)"
-"""Under this name are the seconds people spent on the installation itself."""
 
 
 class Service:
@@ -347,42 +343,17 @@ class Service:
         return {"cleared": self.workspace.catalog.memory.forget(LESSONS)}
 
     def cost(self, order: str = "", *, by: str = "model", curve: bool = False) -> dict[str, Any]:
-        """Return the bill of one order or of all.
+        """Return the bill of one order or of all: ``by, rows, total, curve``.
+
+        Args:
+            order: An order; all of them when empty.
+            by: ``model``, ``step`` or ``order``.
+            curve: Whether the cost of task n is in it.
 
         Raises:
-            TaskError: ``by`` is not ``model``, ``step`` or ``order``.
+            UsageError: ``by`` is something else.
         """
-        if by not in ("model", "step", "order"):
-            raise TaskError(
-                f"The bill cannot be shown by '{by}'.", code="MW1210", hint="--by model, step or order"
-            )
-        catalog = self.workspace.catalog
-        runs = [find_run(self.workspace, order)] if order else [run.id for run in catalog.runs.find()]
-        rows: list[dict[str, Any]] = []
-        totals = []
-        points: list[dict[str, float]] = []
-        for name in runs:
-            run = catalog.runs.get(name)
-            ended = [line["task"] for line in (run.result or {}).get("lines", ())]
-            bill = bill_of_run(catalog, name, ended)
-            prices = prices_of(self.settings.prices, (run.spec or {}).get("prices", {}))
-            data = bill.to_json(prices)
-            totals.append(data["whole"])
-            points += data["curve"]
-            parts = {"model": data["tasks"], "step": data["steps"], "order": {name: data["whole"]}}[by]
-            rows += [{"order": name, by: part or "(shared)", **figures} for part, figures in parts.items()]
-        people = [] if order else catalog.ledger.human(run=NO_ORDER)
-        if people:
-            spent = sum((human_bill(item.seconds) for item in people), Bill())
-            figures = shown(spent, prices_of(self.settings.prices))
-            totals.append(figures)
-            rows.append({"order": NO_ORDER, by: "people", **figures})
-        return {
-            "by": by,
-            "rows": rows,
-            "total": _sum(totals),
-            "curve": points if curve else [],
-        }
+        return bill_of_orders(self.workspace, order, by=by, curve=curve)
 
     # Care
 
@@ -407,9 +378,3 @@ class Service:
                 if target.exists():
                     shutil.rmtree(target)
                 shutil.copytree(line.path, target, copy_function=shutil.copyfile)
-
-
-def _sum(bills: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    keys = ("cpu_s", "wall_s", "gpu_s", "human_s", "energy_j", "money", "attempts", "failed")
-    total: dict[str, Any] = {key: sum(bill[key] for bill in bills) for key in keys}
-    return total | {"currency": bills[0]["currency"] if bills else ""}

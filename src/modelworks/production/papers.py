@@ -54,12 +54,7 @@ def write_papers(
     verdict = Verdict.from_json(judged.findings["verdict"])
     task = replace(task, kind=TaskKind(record["kind"]))
     profile = json.loads((table_folder / "profile.json").read_text(encoding="utf-8"))
-    lineage = {
-        "dataset": {**facts["dataset"], "rows": judged.table.num_rows},
-        "recipe": record["recipe"],
-        "split": {**record["split"], "test": facts["test"], "looks": facts["looks"]},
-        "steps": facts["steps"],
-    }
+    lineage = _lineage(judged, facts)
     evaluation = shown_evaluation(judged.findings)
     cost = _cost(judged)
     more = {"guard": record["findings"], "commands": _commands(task, verdict)}
@@ -88,6 +83,16 @@ def write_papers(
     package = open_package(folder / PACKAGE, TrustPolicy(keys={key.id: key.public}))
     replayed = package.verify()
     return {"package": package.digest, "replayed": replayed.rows, "protections": replayed.protections}
+
+
+def _lineage(judged: Judged, facts: dict[str, Any]) -> dict[str, Any]:
+    record = judged.record
+    return {
+        "dataset": {**facts["dataset"], "rows": judged.table.num_rows},
+        "recipe": record["recipe"],
+        "split": {**record["split"], "test": facts["test"], "looks": facts["looks"]},
+        "steps": facts["steps"],
+    }
 
 
 def _cost(judged: Judged) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from modelworks.cli.terminal import Terminal, command, verdict_exit_code
 from modelworks.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from modelworks.control.service import Order, Service
+    from modelworks.control.service import Service
+    from modelworks.production.order import Order
 
 _ORDERS = (".yaml", ".yml")
 

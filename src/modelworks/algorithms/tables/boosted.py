@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from modelworks.algorithms.graph import Graph
 from modelworks.algorithms.lightgbm_library import Bins, Booster
 from modelworks.algorithms.tables.views import TABLE
-from modelworks.algorithms.trees import Trees, from_lightgbm, merge
+from modelworks.algorithms.trees import Trees, from_lightgbm, merge, write_trees
 from modelworks.core.budget import Budget
 from modelworks.core.errors import BudgetStopped
 from modelworks.core.task import TaskKind
@@ -220,3 +221,7 @@ class BoostedTrees:
     def predict(self, model: BoostedModel, features: Singles) -> Floats:
         """Return scores of new rows."""
         return model.scores(features)
+
+    def write(self, graph: Graph, model: BoostedModel, features: str, weight: float) -> str:
+        """Write the weighted scores as nodes of their own; returns ``[rows, outputs]``."""
+        return write_trees(graph, model.trees.scaled(weight), features)

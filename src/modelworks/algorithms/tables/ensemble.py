@@ -12,7 +12,7 @@ import numpy.typing as npt
 from modelworks.algorithms.graph import Graph
 from modelworks.algorithms.tables.boosted import BoostedModel
 from modelworks.algorithms.tables.outputs import native_outputs, write_outputs
-from modelworks.algorithms.tables.views import TABLE, ViewedRows, Views, WrittenViews
+from modelworks.algorithms.tables.views import BRANCHES, TABLE, ViewedRows, Views, WrittenViews
 from modelworks.algorithms.trees import merge, write_trees
 from modelworks.compute.feeds import pack_columns
 from modelworks.compute.runtime import GraphSession, single_row_latency_ms
@@ -71,7 +71,8 @@ class Ensemble:
         graph = Graph()
         views = WrittenViews(self.views, graph)
         trees = [part.model.trees.scaled(part.weight) for part in self.parts if _is_trees(part)]
-        terms = [write_trees(graph, merge(trees), views[TABLE])] if trees else []
+        wide = any(_is_trees(part) and part.member.view == BRANCHES for part in self.parts)
+        terms = [write_trees(graph, merge(trees), views[BRANCHES if wide else TABLE])] if trees else []
         for part in self.parts:
             if not _is_trees(part):
                 terms.append(part.member.write(graph, part.model, views[part.member.view], part.weight))

@@ -12,11 +12,13 @@ from typing import Any
 from modelworks.algorithms.tables.boosted import BoostedTrees
 from modelworks.algorithms.tables.kernel import KernelMachine
 from modelworks.algorithms.tables.linear import LinearModel
-from modelworks.algorithms.tables.views import ViewedRows
+from modelworks.algorithms.tables.logged import LoggedMember, is_skewed
+from modelworks.algorithms.tables.views import BASIS, SCALED, TABLE, ViewedRows
 from modelworks.core.errors import UsageError, close_matches
 from modelworks.training.problem import Problem
 
 FORMAT = 1
+LOG = "log"
 _FITTING = ("rounds", "patience")
 
 
@@ -28,6 +30,8 @@ class MemberSpec:
         name: Name on the leaderboard and in the memory of earlier tasks.
         family: ``linear``, ``boosted`` or ``kernel``.
         settings: Settings of the family.
+        view: View it learns from, if not the family's own.
+        target: ``log``: learn the logarithm, of positive skewed targets only.
         small: ``{"up_to_rows": n, "settings": {...}}`` changes for small tables.
         min_rows, max_rows, max_classes: Where it is not tried.
     """
@@ -35,6 +39,8 @@ class MemberSpec:
     name: str
     family: str
     settings: Mapping[str, Any]
+    view: str = ""
+    target: str = ""
     small: Mapping[str, Any] = field(default_factory=dict)
     min_rows: int = 0
     max_rows: int = 10**9
@@ -42,6 +48,8 @@ class MemberSpec:
 
     def suits(self, problem: Problem) -> bool:
         """Say whether the member is meant for a problem of this size."""
+        if self.target == LOG and not is_skewed(problem):
+            return False
         return self.min_rows <= problem.rows <= self.max_rows and problem.classes <= self.max_classes
 
     def settings_for(self, rows: int) -> dict[str, Any]:
@@ -58,12 +66,14 @@ class Plan:
 
     Attributes:
         up_to_rows: Largest table, or ``None``.
+        min_classes: Fewest classes (or labels) it is meant for.
         folds: Folds used of those the split made.
         spend_s: CPU-seconds after which no further member is begun.
         members: Names in the order they are tried.
     """
 
     up_to_rows: int | None
+    min_classes: int = 0
     folds: int
     spend_s: float
     members: tuple[str, ...]
@@ -109,10 +119,11 @@ class Portfolio:
             hint="members: " + ", ".join(known),
         )
 
-    def plan(self, rows: int) -> Plan:
-        """Return the plan for a table of ``rows`` rows."""
+    def plan(self, problem: Problem) -> Plan:
+        """Return the first plan that is meant for the problem's rows and classes."""
         for plan in self.plans:
-            if plan.up_to_rows is None or rows <= plan.up_to_rows:
+            large = plan.up_to_rows is not None and problem.rows > plan.up_to_rows
+            if not large and problem.classes >= plan.min_classes:
                 return plan
         return self.plans[-1]
 
@@ -123,7 +134,7 @@ class Portfolio:
         """
         known = {spec.name for spec in self.members}
         advised = [self.member(name) for name in dict.fromkeys(order) if name in known]
-        planned = [self.member(name) for name in self.plan(problem.rows).members]
+        planned = [self.member(name) for name in self.plan(problem).members]
         fitting = [spec for spec in advised if spec.suits(problem)]
         return fitting or [spec for spec in planned if spec.suits(problem)]
 
@@ -138,19 +149,26 @@ def default_portfolio() -> Portfolio:
 def _boosted(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
     settings = spec.settings_for(problem.rows)
     fitting = {name: settings.pop(name) for name in _FITTING if name in settings}
+    view = spec.view or TABLE
     return BoostedTrees(
-        name=spec.name, problem=problem, features=rows["table"], seed=seed, settings=settings, **fitting
+        name=spec.name,
+        problem=problem,
+        features=rows[view],
+        seed=seed,
+        settings=settings,
+        view=view,
+        **fitting,
     )
 
 
 def _linear(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
     settings = spec.settings_for(problem.rows)
-    return LinearModel(name=spec.name, problem=problem, features=rows["basis"], **settings)
+    return LinearModel(name=spec.name, problem=problem, features=rows[BASIS], **settings)
 
 
 def _kernel(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
     settings = spec.settings_for(problem.rows)
-    return KernelMachine(name=spec.name, problem=problem, features=rows["scaled"], seed=seed, **settings)
+    return KernelMachine(name=spec.name, problem=problem, features=rows[SCALED], seed=seed, **settings)
 
 
 _FAMILIES: dict[str, Callable[[MemberSpec, Problem, ViewedRows, int], Any]] = {
@@ -172,4 +190,9 @@ def make_member(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int)
             code="MW1322",
             hint="families: " + ", ".join(_FAMILIES),
         )
-    return _FAMILIES[spec.family](spec, problem, rows, seed)
+    family = _FAMILIES[spec.family]
+    if spec.target == LOG:
+        return LoggedMember(
+            name=spec.name, problem=problem, make=lambda logged: family(spec, logged, rows, seed)
+        )
+    return family(spec, problem, rows, seed)

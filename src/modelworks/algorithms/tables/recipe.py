@@ -85,7 +85,7 @@ class TableRecipe:
         return model, ensemble
 
     def _race(self, problem: Problem, rows: ViewedRows, budget: Budget, seed: int) -> RaceResult:
-        plan = self.portfolio.plan(problem.rows)
+        plan = self.portfolio.plan(problem)
         entrants = [
             partial(make_member, spec, problem, rows, seed)
             for spec in self.portfolio.entrants(problem, self.order)

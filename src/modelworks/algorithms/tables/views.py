@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.algorithms.graph import Graph
+from modelworks.algorithms.graph import FLOAT, Graph
 from modelworks.algorithms.tables.basis import Basis
 from modelworks.algorithms.tables.encoder import Encoder
 from modelworks.algorithms.tables.scaling import Scaling
 
 Singles = npt.NDArray[np.float32]
 
-TABLE, BASIS, SCALED = "table", "basis", "scaled"
+TABLE, BRANCHES, BASIS, SCALED = "table", "branches", "basis", "scaled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Views:
     """Fitted encodings; every one is free of labels.
 
     Attributes:
-        encoder: Raw columns to the encoded table, which trees split (``table``).
+        encoder: Raw columns to the encoded table, which trees split (``table``); with the basis's indicators
+            of levels behind it (``branches``).
         basis: Encoded table to the additive basis of linear members (``basis``).
         scaling: Encoded table to inputs that distances and nets need (``scaled``).
     """
@@ -39,6 +40,10 @@ class Views:
             return self.basis.transform(table)
         if name == SCALED:
             return self.scaling.transform(table)
+        if name == BRANCHES:
+            return np.concatenate(
+                [table, table[:, self.basis.hot] == self.basis.value], axis=1, dtype=np.float32
+            )
         return table
 
     def of_columns(self, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> ViewedRows:
@@ -78,4 +83,9 @@ class WrittenViews:
             return self.views.encoder.write(self.graph)
         if name == BASIS:
             return self.views.basis.write(self.graph, self[TABLE])
+        if name == BRANCHES:
+            if not len(self.views.basis.hot):
+                return self[TABLE]
+            hot = self.views.basis.write_hot(self.graph, self[TABLE])
+            return self.graph.concat([self[TABLE], self.graph.cast(hot, FLOAT)])
         return self.views.scaling.write(self.graph, self[TABLE])

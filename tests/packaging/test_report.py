@@ -25,8 +25,8 @@ VOID = {"meta", "br"}
 ALLOWED_TAGS = {
     "html", "head", "meta", "title", "style", "body", "a", "main", "header", "p", "h1", "h2", "h3", "div", "nav",
     "section", "table", "thead", "tbody", "tr", "th", "td", "svg", "rect", "circle", "line", "polyline", "polygon",
-    "path", "text", "span", "br", "ul", "li", "dl", "dt", "dd", "pre", "code", "details", "summary", "figure", "figcaption", "footer",
-    "strong",
+    "path", "text", "span", "br", "ul", "li", "dl", "dt", "dd", "pre", "code", "details", "summary", "figure",
+    "figcaption", "footer", "strong",
 }  # fmt: skip
 ALLOWED_ATTRIBUTES = {
     "lang", "charset", "http-equiv", "content", "name", "class", "id", "href", "aria-label", "aria-labelledby",

@@ -38,6 +38,7 @@ from modelworks.packaging.manifest import (
 from modelworks.packaging.mlbom import write_mlbom
 from modelworks.packaging.publishing import publish
 from modelworks.packaging.report import render_model_report
+from modelworks.packaging.sources import public_name, without_secrets
 
 
 def build(
@@ -93,21 +94,19 @@ def build(
         model=model, task=task, schema=schema, evaluation=evaluation, verdict=verdict, lineage=lineage,
         measured=measured, cost=cost, created=created, licences=licences or {},
     )  # fmt: skip
-    more = dict(report or {})
-    page = {
-        "title": task.name, "created": head["created"], "task": head["task"], "verdict": head["verdict"],
-        "evaluation": evaluation, "fit": model.diagnostics, "profile": profile, "measured": head["measured"],
-        "cost": cost, "lineage": lineage, "signature": head["signature"], "columns": head["columns"], **more,
-    }  # fmt: skip
-    files = {
-        MODEL: model.onnx,
-        EXAMPLES: _json(examples_json),
-        PROFILE: _json(profile),
-        CARD: write_card(head, evaluation, more.get("guard") or []).encode(),
-        REPORT: render_model_report(page).encode(),
-        PREDICT: (resources.files("modelworks.packaging") / PREDICT).read_bytes(),
-    }
-    files[MLBOM] = _json(write_mlbom(head, {name: _entry(data) for name, data in files.items()}))
+    told = without_secrets(
+        {"evaluation": evaluation, "profile": profile, "fit": model.diagnostics, **(report or {})}
+    )
+    files = {MODEL: model.onnx, EXAMPLES: _json(examples_json), **_papers(head, told)}
+    files[MLBOM] = _json(
+        write_mlbom(
+            head,
+            {name: _entry(data) for name, data in files.items()},
+            told["evaluation"],
+            told.get("guard") or (),
+            told["fit"].get("members") or (),
+        )
+    )
     manifest_bytes = _json({**head, "files": {name: _entry(data) for name, data in files.items()}})
     files[MANIFEST] = manifest_bytes
     files[SIGNATURE] = key.sign(manifest_bytes)
@@ -119,6 +118,18 @@ def build(
             )
     publish(folder, files)
     return parse_manifest(manifest_bytes, digest_bytes(manifest_bytes))
+
+
+def _papers(head: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files for people and monitors: ``head`` is the manifest's data, ``told`` what the caller knows."""
+    shown = ("created", "task", "verdict", "measured", "cost", "lineage", "signature", "columns")
+    page = {"title": head["name"], **{name: head[name] for name in shown}, **told}
+    return {
+        PROFILE: _json(told["profile"]),
+        CARD: write_card(head, told["evaluation"], told.get("guard") or ()).encode(),
+        REPORT: render_model_report(page).encode(),
+        PREDICT: (resources.files("modelworks.packaging") / PREDICT).read_bytes(),
+    }
 
 
 def _head(
@@ -135,22 +146,28 @@ def _head(
     licences: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the manifest's data without ``files``."""
+    lineage, told = without_secrets(lineage), without_secrets(asdict(task))
     dataset = dict(lineage["dataset"])
+    if "name" in dataset:
+        dataset["name"] = public_name(str(dataset["name"]))
+    told["data"] = public_name(task.data)
+    if task.split.test_data:
+        told["split"]["test_data"] = public_name(task.split.test_data)
     empty = Manifest(
         name=task.name,
         created=iso(created),
-        task=asdict(task),
+        task=told,
         signature=model.signature,
         columns=tuple(schema[name].to_json() for name in model.signature.columns),
         dataset=dataset,
         recipe={**lineage.get("recipe", {}), **_chosen(model)},
         code={"name": "modelworks", "version": VERSION},
-        metrics=tuple(evaluation.get("measures", ())),
-        verdict=verdict.to_json(),
-        lineage=dict(lineage),
+        metrics=tuple(without_secrets(evaluation.get("measures", ()))),
+        verdict=without_secrets(verdict.to_json()),
+        lineage={**lineage, "dataset": dataset},
         licences={"code": "Apache-2.0", "data": str(dataset.get("licence") or "not stated"), **licences},
         measured={**measured, "size_bytes": len(model.onnx)},
-        cost=dict(cost),
+        cost=dict(without_secrets(cost)),
         files={},
     )
     data = empty.to_json()

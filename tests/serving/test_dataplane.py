@@ -346,7 +346,7 @@ def test_curve_follows_what_is_observed_but_not_one_stall() -> None:
     curve.seconds = [1e-3, 1e-3, 1e-3, 1e-3]
     curve.observe(1, 10.0)
     assert curve.estimate(1) < 1.5e-3
-    for _ in range(200):
+    for _ in range(500):
         curve.observe(1, 2e-3)
         curve.observe(3, 4e-3)
     assert curve.estimate(1) == pytest.approx(2e-3, rel=0.05)
@@ -356,7 +356,7 @@ def test_curve_follows_what_is_observed_but_not_one_stall() -> None:
 def test_an_expired_work_is_answered_once() -> None:
     outcomes: list[Any] = []
     work = Work(
-        {}, 1, None, lambda answer, error: outcomes.append((answer, error)), enqueued=0.0, deadline=1.0
+        {}, 1, None, lambda work, answer, error: outcomes.append((answer, error)), enqueued=0.0, deadline=1.0
     )
     assert work.settle(None, DeadlinePassed("late"))
     assert not work.settle({}, None)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
-from time import perf_counter
+from time import perf_counter, thread_time
 
-_MEMORY = 0.1
+_UP = 0.02
+_DOWN = 0.25
 _WORTH = 0.95
 
 
 class LatencyCurve:
     """Seconds per run at row counts 1, 2, 4, ...; starts with a measurement and follows what is observed.
+
+    It is a lower envelope: waiting for the interpreter or for a core is no property of the model, and a curve that
+    took it in would move a quick model off the event loop and never back.
 
     Args:
         most_rows: Largest row count of interest.
@@ -34,9 +38,9 @@ class LatencyCurve:
                 self.seconds[index] = seconds
             return
         forecast = known if self.sizes[index] == rows else self.estimate(rows)
-        # A stall of the machine must not look like a slow model: one run moves the curve by a bounded step.
+        # A busy machine must not look like a slow model: the curve follows quick runs at once and slow ones slowly.
         ratio = min(seconds / forecast, 4.0) if forecast > 0 else 1.0
-        self.seconds[index] = known * (1.0 + _MEMORY * (ratio - 1.0))
+        self.seconds[index] = known * (1.0 + (_UP if ratio > 1.0 else _DOWN) * (ratio - 1.0))
 
     def estimate(self, rows: int) -> float:
         """Return forecast seconds of a run of ``rows`` (0.0 if nothing was measured)."""
@@ -73,9 +77,9 @@ class LatencyCurve:
             run(size)
             best: float | None = None
             for _ in range(5):
-                start = perf_counter()
+                start = thread_time()
                 run(size)
-                spent = perf_counter() - start
+                spent = thread_time() - start
                 best = spent if best is None else min(best, spent)
                 if perf_counter() > deadline:
                     break

@@ -59,6 +59,7 @@ class DataPlane:
         self.observe: Observe | None = None
         self._counts: dict[tuple[str, str], VersionCounts] = {}
         self._shadows = 0
+        self._finish = self._settled
         self._drained: asyncio.Event = asyncio.Event()
 
     # -- routes ------------------------------------------------------------------------------------------------
@@ -80,6 +81,11 @@ class DataPlane:
                 signature=sources[version.digest].signature,
                 counts=self._counts.setdefault((endpoint.name, version.number), VersionCounts()),
                 policy=policy,
+                fixed=all(
+                    axis >= 0
+                    for tensor in sources[version.digest].signature.inputs
+                    for axis in tensor.shape[1:]
+                ),
             )
             for version in endpoint.versions
         }
@@ -144,22 +150,23 @@ class DataPlane:
         try:
             if self.draining:
                 raise NotReady("The server is shutting down.")
-            rows = self._check_rows(target, feeds)
+            rows = self._check_rows(feeds)
             check_finite_inputs(target, feeds)
             now = self.loop.time()
             policy = target.policy
-            limit = min(timeout_s if timeout_s is not None else self.limits.deadline_s, policy.deadline_s)
+            limit = self.limits.deadline_s if timeout_s is None else timeout_s
+            limit = min(limit, policy.deadline_s)
             work = Work(
                 feeds,
                 rows,
                 outputs,
-                done,
+                self._finish,
                 enqueued=now,
                 deadline=now + limit,
                 priority=policy.priority if priority is None else priority,
-                shape=trailing_shapes(feeds),
+                shape=() if target.fixed else trailing_shapes(feeds),
             )
-            work.done = self._bookkeeping(target, work, done, key)
+            work.target, work.key, work.reply = target, key, done
             self.residency.submit(target.resident, work)
         except ModelworksError as error:
             counts.failed(error.error_code)
@@ -167,7 +174,7 @@ class DataPlane:
         self.in_flight += 1
         return work
 
-    def _check_rows(self, target: Target, feeds: dict[str, Array]) -> int:
+    def _check_rows(self, feeds: dict[str, Array]) -> int:
         rows = -1
         for array in feeds.values():
             if rows == -1:
@@ -182,29 +189,29 @@ class DataPlane:
             )
         return rows
 
-    def _bookkeeping(self, target: Target, work: Work, done: Done, key: str | None) -> Done:
-        def finish(answer: Answer | None, error: Exception | None) -> None:
-            self.in_flight -= 1
-            counts = target.counts
-            if answer is None:
-                counts.failed(error.error_code if isinstance(error, ModelworksError) else "MW5000")
-            else:
-                latency = self.loop.time() - work.enqueued
-                counts.requests += 1
-                counts.rows += work.rows
-                counts.latency.observe(latency)
-                counts.queue.observe(work.started - work.enqueued)
-                counts.batch.observe(work.batch_rows)
-                if self.observe is not None:
-                    self.observe(target, work, answer, key, latency)
-                route = self.routes.get(target.endpoint)
-                if route is not None and route.shadow is not None:
-                    self._mirror(target, route.shadow, work, answer)
-            done(answer, error)
-            if self.draining and not self.in_flight:
-                self._drained.set()
-
-        return finish
+    def _settled(self, work: Work, answer: Answer | None, error: Exception | None) -> None:
+        """Keep the books of a work that has its outcome, and pass it on."""
+        self.in_flight -= 1
+        target: Target = work.target
+        counts = target.counts
+        if answer is None:
+            counts.failed(error.error_code if isinstance(error, ModelworksError) else "MW5000")
+        else:
+            latency = self.loop.time() - work.enqueued
+            counts.requests += 1
+            counts.rows += work.rows
+            counts.latency.observe(latency)
+            counts.queue.observe(work.started - work.enqueued)
+            counts.batch.observe(work.batch_rows)
+            if self.observe is not None:
+                self.observe(target, work, answer, work.key, latency)
+            route = self.routes.get(target.endpoint)
+            if route is not None and route.shadow is not None:
+                self._mirror(target, route.shadow, work, answer)
+        if work.reply is not None:
+            work.reply(answer, error)
+        if self.draining and not self.in_flight:
+            self._drained.set()
 
     def _mirror(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
         """Run a copy on the shadow in the background and compare; nothing here reaches the client."""
@@ -214,7 +221,7 @@ class DataPlane:
             shadow.counts.shadow_dropped += 1
             return
 
-        def compare(other: Answer | None, error: Exception | None) -> None:
+        def compare(copy: Work, other: Answer | None, error: Exception | None) -> None:
             self._shadows -= 1
             if other is None:
                 shadow.counts.shadow_errors += 1

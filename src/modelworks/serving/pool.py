@@ -6,7 +6,7 @@ import contextlib
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from queue import SimpleQueue
-from time import perf_counter
+from time import thread_time
 
 from modelworks.serving.errors import DeadlinePassed, NotReady, RunFailed
 from modelworks.serving.flight import FlightRecorder
@@ -108,13 +108,13 @@ class WorkerPool:
 
     def _run(self, slot: int, lane: Lane, batch: list[Work]) -> None:
         self.recorder.begin(slot, lane.digest)
-        start = perf_counter()
+        start = thread_time()
         try:
             outcomes = run_stacked(lane.session, batch)
         except Exception as error:
             failure = RunFailed(f"The run failed ({type(error).__name__}).")
             outcomes = [(None, failure) for _ in batch]
-        spent = perf_counter() - start
+        spent = thread_time() - start
         self.recorder.end(slot)
         # The loop may be gone when a long run ends after the server was closed.
         with contextlib.suppress(RuntimeError):

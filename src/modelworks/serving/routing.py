@@ -14,6 +14,7 @@ from modelworks.serving.endpoints import Endpoint, share_point
 from modelworks.serving.errors import BadRequest, UnknownModel
 from modelworks.serving.residency import Resident
 from modelworks.serving.tensors import Array
+from modelworks.serving.work import finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class Target:
         signature: Typed inputs and outputs.
         counts: What it did.
         policy: Rules of the endpoint.
+        fixed: Whether every axis but the row's is fixed, so that any two requests can be stacked.
     """
 
     endpoint: str
@@ -65,6 +67,7 @@ class Target:
     signature: Signature
     counts: VersionCounts
     policy: Policy
+    fixed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,7 @@ def check_finite_inputs(target: Target, feeds: dict[str, Array]) -> None:
     refuse_nan = target.policy.refuse_nan
     for tensor in target.signature.inputs:
         array = feeds[tensor.name]
-        if array.dtype.kind != "f" or np.isfinite(array).all():
+        if finite(array):
             continue
         bad = np.isinf(array) if tensor.columns and not refuse_nan else ~np.isfinite(array)
         if not bad.any():

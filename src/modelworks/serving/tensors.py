@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import math
 import struct
 from collections.abc import Sequence
@@ -37,6 +38,18 @@ _HUMAN = {"BOOL": "true or false", "BYTES": "a text"} | {
     for name in DTYPES
     if name not in {"BOOL", "BYTES"}
 }
+_CODES = {
+    "FP32": "f",
+    "FP64": "d",
+    "INT8": "b",
+    "UINT8": "B",
+    "INT16": "h",
+    "UINT16": "H",
+    "INT32": "i",
+    "UINT32": "I",
+    "INT64": "q",
+    "UINT64": "Q",
+}
 _FLAT: dict[str, msgspec.json.Decoder[Any]] = {
     name: msgspec.json.Decoder(
         list[bool]
@@ -51,9 +64,9 @@ _FLAT: dict[str, msgspec.json.Decoder[Any]] = {
 }
 
 
-def datatype_of(array: Array) -> str:
+def datatype_of(values: Array) -> str:
     """Return the protocol's name of an array's type."""
-    return "BYTES" if array.dtype.kind in "OSU" else _NAMES[array.dtype]
+    return "BYTES" if values.dtype.kind in "OSU" else _NAMES[values.dtype]
 
 
 def check_shape(tensor: Tensor, shape: Sequence[int]) -> None:
@@ -63,14 +76,17 @@ def check_shape(tensor: Tensor, shape: Sequence[int]) -> None:
         BadRequest: Rank or a fixed axis differs.
     """
     expected = tensor.shape
-    if len(shape) != len(expected) or any(
-        size < 0 or (axis >= 0 and size != axis) for size, axis in zip(shape, expected, strict=True)
-    ):
-        wanted = ["rows" if index == 0 and axis < 0 else axis for index, axis in enumerate(expected)]
-        raise BadRequest(
-            f"Input '{tensor.name}': expected shape [{', '.join(map(str, wanted))}], got {list(shape)}.",
-            code="MW1403",
-        )
+    if len(shape) == len(expected):
+        for size, axis in zip(shape, expected, strict=True):
+            if size < 0 or (axis >= 0 and size != axis):
+                break
+        else:
+            return
+    wanted = ["rows" if index == 0 and axis < 0 else axis for index, axis in enumerate(expected)]
+    raise BadRequest(
+        f"Input '{tensor.name}': expected shape [{', '.join(map(str, wanted))}], got {list(shape)}.",
+        code="MW1403",
+    )
 
 
 def elements(shape: Sequence[int]) -> int:
@@ -93,6 +109,14 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | msgs
             f"Input '{name}': shape {list(shape)} needs {elements(shape)} values, got {len(values)}.",
             code="MW1404",
         )
+    code = _CODES.get(datatype)
+    if code is not None:
+        try:
+            # Twice as fast as asking numpy, and a number too large for FP32 quietly becomes an infinity.
+            return np.frombuffer(array.array(code, values), dtype=DTYPES[datatype]).reshape(shape)
+        except (TypeError, OverflowError):
+            # null stands for NaN; integers out of range are told below.
+            pass
     try:
         with np.errstate(over="ignore"):
             return np.array(values, dtype=DTYPES[datatype]).reshape(shape)
@@ -189,23 +213,23 @@ def _texts_from_binary(name: str, count: int, data: bytes | memoryview) -> Array
     return values
 
 
-def to_binary(array: Array) -> bytes:
+def to_binary(values: Array) -> bytes:
     """Return an array's raw little-endian bytes (BYTES: 4-byte length before each value)."""
-    if array.dtype.kind in "OSU":
+    if values.dtype.kind in "OSU":
         parts = []
-        for value in array.ravel().tolist():
+        for value in values.ravel().tolist():
             encoded = value if isinstance(value, bytes) else str(value).encode()
             parts.append(struct.pack("<I", len(encoded)))
             parts.append(encoded)
         return b"".join(parts)
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    return array.tobytes()
+    if values.dtype.byteorder == ">":
+        values = values.astype(values.dtype.newbyteorder("<"))
+    return values.tobytes()
 
 
-def to_list(array: Array) -> list[Any]:
+def to_list(values: Array) -> list[Any]:
     """Return an array's values as a flat row-major list of plain JSON values."""
-    flat: list[Any] = array.ravel().tolist()
-    if array.dtype.kind in "OS" and any(isinstance(value, bytes) for value in flat):
+    flat: list[Any] = values.ravel().tolist() if values.ndim != 1 else values.tolist()
+    if values.dtype.kind in "OS" and flat and isinstance(flat[0], bytes):
         return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in flat]
     return flat

@@ -149,12 +149,14 @@ class Application:
         head = exchange.head
         plan = self._plan(head)
         call = Call(exchange, plan.principal, plan.arguments, request_id(head))
+        if plan.refusal is not None:
+            # Not raised: an exception that is raised again and again keeps every trace.
+            self.fail(call, plan.refusal)
+            return
+        if plan.method_refused:
+            self._refuse_method(call, plan)
+            return
         try:
-            if plan.refusal is not None:
-                raise plan.refusal
-            if plan.method_refused:
-                self._refuse_method(call, plan)
-                return
             if plan.principal.bucket is not None:
                 plan.principal.bucket.take()
             assert plan.handler is not None
@@ -182,15 +184,14 @@ class Application:
 
     def reply(self, call: Call, response: Response) -> None:
         """Send an answer and log it."""
-        headers = response.headers
         plan: Plan = call.exchange.head.plan
         if plan.cors is not None:
-            headers = (
-                *headers,
+            response.headers = (
+                *response.headers,
                 (b"access-control-allow-origin", plan.cors.encode("latin-1")),
                 (b"vary", b"origin"),
             )
-        response.headers = (*headers, (b"x-request-id", call.id.encode("ascii")))
+        response.id = call.id.encode("ascii")
         call.exchange.reply(response)
         if self.log is not None:
             self.log(call, response)
@@ -199,9 +200,7 @@ class Application:
         """Send an error in the protocol's shape; the unexpected is logged with its trace and told without it."""
         if not isinstance(error, ModelworksError):
             _log.error("request %s failed", call.id, exc_info=error)
-        response = error_response(error, call.id)
-        response.headers = tuple(header for header in response.headers if header[0] != b"x-request-id")
-        self.reply(call, response)
+        self.reply(call, error_response(error, call.id))
 
     # -- planning ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from modelworks.serving.rest.chunks import ChunkDecoder
 from modelworks.serving.rest.heads import BadHead, HeadParser
-from modelworks.serving.rest.message import Head, Response, reason
+from modelworks.serving.rest.message import Head, Response, status_line
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PIPELINED_BYTES = 256 * 1024
@@ -90,6 +90,8 @@ class HttpExchange:
         if self.answered:
             return
         self.answered = True
+        # Breaks the ring exchange - work - callback - exchange: nothing is left for the cyclic collector.
+        self.on_gone = None
         if not self.gone:
             self._connection.answer(self, response)
 
@@ -379,17 +381,24 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         body = response.body
-        parts = [
-            b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d"
-            % (response.status, reason(response.status), response.media, len(body)),
-            self._server.date,
-        ]
-        for name, value in response.headers:
-            parts.append(b"%b: %b\r\n" % (name, value))
-        parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
-        if head is None or head.method != "HEAD":
-            parts.append(body)
-        transport.write(b"".join(parts))
+        more = b""
+        if response.id:
+            more = b"x-request-id: %b\r\n" % response.id
+        for header in response.headers:
+            more += b"%b: %b\r\n" % header
+        if close:
+            more += b"connection: close\r\n"
+        transport.write(
+            b"%b\r\ncontent-type: %b\r\ncontent-length: %d%b%b\r\n%b"
+            % (
+                status_line(response.status),
+                response.media,
+                len(body),
+                self._server.date,
+                more,
+                body if head is None or head.method != "HEAD" else b"",
+            )
+        )
         if close:
             self._end(transport)
         elif not self._write_paused:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_LINES = {status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _PREFIX = os.urandom(4).hex()
 _numbers = itertools.count(1)
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/")
@@ -28,6 +28,7 @@ class Head:
         expects: Whether the client waits for ``100 Continue``.
         plan: What the application decided about such a head (see ``rest.application``).
         generation: The application's generation the plan belongs to.
+        memo: What a handler worked out from the headers alone.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Head:
         "generation",
         "headers",
         "keep_alive",
+        "memo",
         "method",
         "path",
         "plan",
@@ -60,6 +62,7 @@ class Head:
         self.expects = expects
         self.plan: Any = None
         self.generation = -1
+        self.memo: Any = None
 
     def segments(self) -> tuple[str, ...]:
         """Return the decoded segments of the path."""
@@ -67,9 +70,12 @@ class Head:
 
 
 class Response:
-    """An answer: status, body and extra headers (``content-length`` and ``date`` are added by the carrier)."""
+    """An answer: status, body and extra headers (``content-length`` and ``date`` are added by the carrier).
 
-    __slots__ = ("body", "headers", "media", "status")
+    ``id`` is the request's id, sent as ``x-request-id`` unless it is empty.
+    """
+
+    __slots__ = ("body", "headers", "id", "media", "status")
 
     def __init__(
         self,
@@ -83,6 +89,7 @@ class Response:
         self.body = body
         self.media = media
         self.headers = headers
+        self.id = b""
 
 
 class Exchange(Protocol):
@@ -109,9 +116,9 @@ class Exchange(Protocol):
         ...
 
 
-def reason(status: int) -> bytes:
-    """Return the reason phrase of a status."""
-    return _REASONS.get(status, b"Unknown")
+def status_line(status: int) -> bytes:
+    """Return the status line of an answer."""
+    return _LINES.get(status) or b"HTTP/1.1 %d Unknown" % status
 
 
 def request_id(head: Head) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,6 +24,37 @@ _ENCODE = msgspec.json.Encoder().encode
 _OCTETS = b"application/octet-stream"
 _MEDIA = frozenset({"application/json", "application/octet-stream", ""})
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_repository(unload_dependents)"]
+
+
+@dataclass(frozen=True, slots=True)
+class BodyForm:
+    """What the headers say of a body; worked out once per distinct head.
+
+    Attributes:
+        encoding: Content coding; empty for none.
+        json_length: Value of ``Inference-Header-Content-Length``.
+        key: Value of ``X-Request-Key``.
+    """
+
+    encoding: str
+    json_length: str | None
+    key: str | None
+
+    @staticmethod
+    def of(headers: dict[str, str]) -> BodyForm:
+        """Read the headers.
+
+        Raises:
+            UnsupportedMedia: The body is of a type that is not taken.
+        """
+        if headers.get("content-type", "").partition(";")[0].strip().lower() not in _MEDIA:
+            raise UnsupportedMedia("An inference request is application/json or application/octet-stream.")
+        key = headers.get("x-request-key")
+        return BodyForm(
+            headers.get("content-encoding", ""),
+            headers.get("inference-header-content-length"),
+            key[:200] if key else None,
+        )
 
 
 class ProtocolRoutes:
@@ -105,38 +137,38 @@ class ProtocolRoutes:
 
     def infer(self, call: Call) -> None:
         """Decode, submit, and answer when the plane does."""
-        headers = call.head.headers
-        if headers.get("content-type", "").partition(";")[0].strip().lower() not in _MEDIA:
-            raise UnsupportedMedia("An inference request is application/json or application/octet-stream.")
-        body = call.body
-        encoding = headers.get("content-encoding")
-        if encoding:
+        head = call.exchange.head
+        form = head.memo
+        if form is None:
+            form = head.memo = BodyForm.of(head.headers)
+        body = call.exchange.body
+        if form.encoding:
             if len(body) > coding.THREAD_FROM:
-                self._aside(call, body, encoding)
+                self._aside(call, body, form)
                 return
-            body = coding.decompress(body, encoding, self._body_bytes)
-        self._decoded(call, body)
+            body = coding.decompress(body, form.encoding, self._body_bytes)
+        self._decoded(call, body, form)
 
-    def _aside(self, call: Call, body: bytes, encoding: str) -> None:
+    def _aside(self, call: Call, body: bytes, form: BodyForm) -> None:
         """Decompress a large body in a thread first."""
-        future = self._plane.loop.run_in_executor(None, coding.decompress, body, encoding, self._body_bytes)
+        loop = self._plane.loop
+        future = loop.run_in_executor(None, coding.decompress, body, form.encoding, self._body_bytes)
 
         def go_on(done: asyncio.Future[bytes]) -> None:
             if call.exchange.gone or done.cancelled():
                 return
             try:
-                self._decoded(call, done.result())
+                self._decoded(call, done.result(), form)
             except Exception as error:
                 self._application.fail(call, error)
 
         asyncio.ensure_future(future).add_done_callback(go_on)
 
-    def _decoded(self, call: Call, body: bytes) -> None:
-        headers = call.head.headers
-        key = headers.get("x-request-key")
+    def _decoded(self, call: Call, body: bytes, form: BodyForm) -> None:
+        key = form.key
         target = self._target(call, key)
         self._plane.residency.check(target.resident)
-        asked = decode(body, headers.get("inference-header-content-length"), target.signature)
+        asked = decode(body, form.json_length, target.signature)
         parameters = asked.parameters
         timeout_s = priority = None
         if parameters:

@@ -70,7 +70,7 @@ def error_text(error: ModelworksError) -> str:
 
 def error_response(error: Exception, request_id: str) -> Response:
     """Return the answer to a failed request: ``{"error": "MW1105: ..."}``, the Open Inference Protocol's shape."""
-    headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode("ascii", "replace"))]
+    headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, ModelworksError):
         status, text = status_of(error), error_text(error)
         if isinstance(error, Busy):
@@ -79,7 +79,9 @@ def error_response(error: Exception, request_id: str) -> Response:
             headers.append((b"www-authenticate", b'Bearer realm="modelworks"'))
     else:
         status, text = 500, "MW5000: The server failed on this request."
-    return Response(status, msgspec.json.encode({"error": text}), headers=tuple(headers))
+    response = Response(status, msgspec.json.encode({"error": text}), headers=tuple(headers))
+    response.id = request_id.encode("ascii")
+    return response
 
 
 def bare_error(status: int, text: str) -> Response:

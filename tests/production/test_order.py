@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelworks.core.errors import TaskError
+from modelworks.core.errors import DataError, TaskError
 from modelworks.core.schema import Column, ColumnKind, Schema
 from modelworks.core.task import TaskKind
 from modelworks.production.order import (
@@ -24,6 +24,7 @@ from modelworks.production.order import (
 )
 from modelworks.production.order_fields import ORDER, json_schema, json_schema_text
 from modelworks.production.shapes import read_document
+from modelworks.production.sources import with_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = jsonschema.Draft202012Validator(json_schema())
@@ -286,3 +287,11 @@ def test_a_column_that_is_not_there_is_named_before_anything_is_fitted(
     order = parse_order(f"tasks: [{{data: wine.csv, target: a, {setting}}}]", folder=folder)
     with pytest.raises(TaskError, match=rf"{field} names the column 'colour', .* Did you mean 'color'"):
         expand(order.lines[0], Schema((column("a"), column("color"))))
+
+
+def test_secrets_of_a_url_are_put_back_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_TEST", "s3cret")
+    assert with_secrets("postgresql://ann:${SECRET_OF_TEST}@host/db") == "postgresql://ann:s3cret@host/db"
+    monkeypatch.delenv("SECRET_OF_TEST")
+    with pytest.raises(DataError, match="SECRET_OF_TEST, which is not set"):
+        with_secrets("postgresql://ann:${SECRET_OF_TEST}@host/db")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from modelworks.core.errors import TaskError, close_matches
+from modelworks.core.errors import DataError, TaskError, close_matches
 
 
 def find_sources(data: str, folder: Path) -> list[str]:
@@ -71,3 +72,20 @@ def safe_name(text: str) -> str:
     """Return ``text`` as a task name: every other character becomes ``-``."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:90]
     return safe if safe and safe[0].isalnum() else "task"
+
+
+def with_secrets(url: str) -> str:
+    """Return a URL with ``${NAME}`` put back from the environment.
+
+    Raises:
+        DataError: The environment does not have it.
+    """
+    whole = os.path.expandvars(url)
+    left = re.search(r"\$\{(\w+)\}", whole)
+    if left is not None:
+        raise DataError(
+            f"The source needs the environment variable {left[1]}, which is not set.",
+            code="MW1198",
+            hint="set it, or start the order from its file again: mw produce order.yaml",
+        )
+    return whole

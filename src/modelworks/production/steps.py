@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from modelworks.compute.memory import own_cpu_s
+from modelworks.production.sources import with_secrets
 from modelworks.production.task_data import task_from_json
 from modelworks.workflow.step import step
 
@@ -18,7 +18,7 @@ HOUSE = "modelworks.production"
 @step(
     version=1,
     outputs=("table.arrow", "schema.json", "profile.json"),
-    sources=(f"{HOUSE}.reading", f"{HOUSE}.survey", f"{HOUSE}.fitting"),
+    sources=(f"{HOUSE}.reading", f"{HOUSE}.sources", f"{HOUSE}.survey", f"{HOUSE}.fitting"),
 )
 def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Read a source once for all its tasks: typed table, schema, profile, what each column would be as a target."""
@@ -28,8 +28,8 @@ def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
     from modelworks.production.survey import target_facts
 
     mark = time.process_time()
-    source = inputs.get("source") or os.path.expandvars(params["url"])
-    test = inputs.get("test") or params.get("test_url")
+    source = inputs.get("source") or with_secrets(params["url"])
+    test = inputs.get("test") or (with_secrets(params["test_url"]) if "test_url" in params else None)
     report = read_table(source, test, params["reading"], folder, isolate=False)
     table, schema = open_table(folder)
     parts = {"ingest": time.process_time() - mark}

@@ -14,6 +14,7 @@ from modelworks.core.budget import Budget
 from modelworks.core.estimator import FittedModel
 from modelworks.core.signature import Signature
 from modelworks.data import TrainingTable
+from modelworks.training.decision import choose_decision
 from modelworks.training.problem import Floats, Problem
 
 
@@ -55,7 +56,8 @@ def _constant(train: TrainingTable, problem: Problem, encoder: Encoder) -> Fitte
 def _finish(
     graph: Graph, scores: str, train: TrainingTable, problem: Problem, encoder: Encoder, oof: Floats
 ) -> FittedModel:
-    outputs = write_outputs(graph, scores, problem, train.classes, 0.5)
+    decision = choose_decision(problem, oof, np.arange(problem.rows), None)
+    outputs = write_outputs(graph, scores, problem, train.classes, decision)
     signature = Signature(inputs=encoder.tensors, outputs=outputs, classes=train.classes)
     return FittedModel(
         onnx=graph.finish(signature),

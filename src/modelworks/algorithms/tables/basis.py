@@ -17,6 +17,7 @@ from modelworks.algorithms.graph import FLOAT, Graph
 from modelworks.algorithms.tables.encoder import Feature
 
 MAX_COLUMNS = 384
+TERM_SCALE = 3.0
 _LEVELS_EACH = 60
 _SPREADS = 4.0
 
@@ -32,6 +33,7 @@ class Basis:
         piece: int64, which numeric column a piece belongs to; ``low`` and ``width`` float32 are its ends.
         hot, value: int64 and float32: indicator of ``table[:, hot] == value``.
         gaps: Columns of the table with a missing flag.
+        terms: Columns of the table that are weights of words, taken as they are (times ``TERM_SCALE``).
     """
 
     numeric: npt.NDArray[np.int64]
@@ -44,11 +46,12 @@ class Basis:
     hot: npt.NDArray[np.int64]
     value: npt.NDArray[np.float32]
     gaps: npt.NDArray[np.int64]
+    terms: npt.NDArray[np.int64]
 
     @property
     def columns(self) -> int:
         """Number of basis columns."""
-        return len(self.numeric) + len(self.piece) + len(self.hot) + len(self.gaps)
+        return len(self.numeric) + len(self.piece) + len(self.hot) + len(self.gaps) + len(self.terms)
 
     def transform(self, table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the basis ``[rows, columns]`` of an encoded table."""
@@ -60,8 +63,9 @@ class Basis:
         result[:, :numbers] = np.clip((filled - self.centre) / self.scale, -_SPREADS, _SPREADS)
         result[:, numbers : numbers + pieces] = np.clip((filled[:, self.piece] - self.low) / self.width, 0, 1)
         result[:, numbers + pieces : numbers + pieces + len(self.hot)] = table[:, self.hot] == self.value
-        if len(self.gaps):
-            result[:, -len(self.gaps) :] = np.isnan(table[:, self.gaps])
+        rest = self.columns - len(self.gaps) - len(self.terms)
+        result[:, rest : rest + len(self.gaps)] = np.isnan(table[:, self.gaps])
+        result[:, rest + len(self.gaps) :] = table[:, self.terms] * np.float32(TERM_SCALE)
         return result
 
     def write_filled(self, graph: Graph, table: str) -> str:
@@ -92,6 +96,9 @@ class Basis:
             parts.append(graph.cast(self.write_hot(graph, table), FLOAT))
         if len(self.gaps):
             parts.append(graph.cast(self.write_gaps(graph, table), FLOAT))
+        if len(self.terms):
+            scale = graph.constant(TERM_SCALE, np.float32)
+            parts.append(graph.op("Mul", graph.columns(table, self.terms), scale))
         return graph.concat(parts)
 
 
@@ -112,17 +119,8 @@ def fit_basis(
     table: npt.NDArray[np.float32], features: tuple[Feature, ...], *, max_columns: int = MAX_COLUMNS
 ) -> Basis:
     """Choose the pieces and indicators from an encoded table (labels are not looked at)."""
-    rows = len(table)
-    numeric = [index for index, feature in enumerate(features) if feature.kind != "code"]
-    hot, value = [], []
-    least = max(3, round(rows * 0.0005))
-    for index, feature in enumerate(features):
-        if feature.kind == "code":
-            codes = table[:, index]
-            counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=1)[:_LEVELS_EACH]
-            levels = np.flatnonzero(counts >= least)
-            hot += [index] * len(levels)
-            value += levels.tolist()
+    numeric = [index for index, feature in enumerate(features) if feature.kind not in ("code", "term")]
+    hot, value = _indicators(table, features, max_columns - 4 * len(numeric))
     room = max_columns - len(hot) - len(numeric)
     pieces = int(np.clip(room / max(1, len(numeric)), 3, 16))
     fill: list[float] = []
@@ -157,4 +155,23 @@ def fit_basis(
         hot=np.array(hot, dtype=np.int64),
         value=np.array(value, dtype=np.float32),
         gaps=np.array(gaps, dtype=np.int64),
+        terms=np.array(
+            [index for index, feature in enumerate(features) if feature.kind == "term"], dtype=np.int64
+        ),
     )
+
+
+def _indicators(
+    table: npt.NDArray[np.float32], features: tuple[Feature, ...], room: int
+) -> tuple[list[int], list[int]]:
+    """Return column and code of the levels that get an indicator: frequent ones, at most ``room`` of them."""
+    least = max(3, round(len(table) * 0.0005))
+    found = []
+    for index, feature in enumerate(features):
+        if feature.kind == "code":
+            codes = table[:, index]
+            counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=1)[:_LEVELS_EACH]
+            found += [(int(counts[code]), index, int(code)) for code in np.flatnonzero(counts >= least)]
+    kept = sorted(found, reverse=True)[: max(room, MAX_COLUMNS // 4)]
+    ordered = sorted((index, code) for _, index, code in kept)
+    return [index for index, _ in ordered], [code for _, code in ordered]

@@ -180,7 +180,7 @@ class BoostedTrees:
         weight = None if self.problem.weight is None else self.problem.weight[rows]
         return self._bins.subset(rows).with_target(target[rows], weight)
 
-    def _rounds(self, fits: Mapping[int, FoldFit]) -> list[int]:
+    def common_rounds(self, fits: Mapping[int, FoldFit]) -> list[int]:
         """Return per label the number of rounds that is best over all folds together."""
         chosen = []
         for label in range(len(self._labels())):
@@ -190,22 +190,23 @@ class BoostedTrees:
             chosen.append(int(np.argmin(np.mean(padded, axis=0))) + 1)
         return chosen
 
+    def rescored(self, fold: int, fit: FoldFit, rounds: Sequence[int]) -> FoldFit:
+        """Return the fit of a fold with the scores that ``rounds`` give."""
+        rows = self.problem.parts(fold)[1]
+        scores = [
+            one.booster.raw_scores(self.features[rows], self._outputs, count)
+            for one, count in zip(fit.part, rounds, strict=True)
+        ]
+        return FoldFit(scores=np.concatenate(scores, axis=1), part=fit.part)
+
     def settle(self, fits: dict[int, FoldFit], budget: Budget) -> dict[int, FoldFit]:
         """Score with the common number of rounds, which is less optimistic than each fold's own."""
-        rounds = self._rounds(fits)
-        settled = {}
-        for fold, fit in fits.items():
-            rows = self.problem.parts(fold)[1]
-            scores = [
-                one.booster.raw_scores(self.features[rows], self._outputs, count)
-                for one, count in zip(fit.part, rounds, strict=True)
-            ]
-            settled[fold] = FoldFit(scores=np.concatenate(scores, axis=1), part=fit.part)
-        return settled
+        rounds = self.common_rounds(fits)
+        return {fold: self.rescored(fold, fit, rounds) for fold, fit in fits.items()}
 
     def finish(self, fits: dict[int, FoldFit], budget: Budget) -> BoostedModel:
         """Return the mean of the fold models."""
-        rounds = self._rounds(fits)
+        rounds = self.common_rounds(fits)
         outputs = self._outputs
         trees = [
             from_lightgbm(one.booster.model_text(count), outputs).shifted(label, self.problem.outputs)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from modelworks.algorithms.graph import ML, Graph
 from modelworks.algorithms.tables.dates import PARTS, write_date_parts
+from modelworks.algorithms.tables.texts import TextTerms, fit_terms
 from modelworks.compute.feeds import pack_columns
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.schema import Column, ColumnKind
@@ -31,7 +32,8 @@ class Feature:
 
     Attributes:
         name: Column name, for a date with its part (``opened:month``).
-        kind: ``number``, ``rank`` (ordered), ``date`` or ``code`` (category, 0 = most frequent level).
+        kind: ``number``, ``rank`` (ordered), ``date``, ``code`` (category, 0 = most frequent level) or ``term``
+            (weight of a word or word pair in a text).
         levels: For ``code``: number of codes; for a number with few whole values: their count; else 0.
         missing: Whether training rows had no value here.
     """
@@ -49,15 +51,17 @@ class Encoder:
     Attributes:
         tensors: Packed graph inputs.
         fill: float32 per number column: its median if no training row missed it, else NaN.
-        codes: Per string column: value -> code or rank (values not listed are NaN).
+        codes: Per string column: value -> code or rank (values not listed are NaN); empty for a text.
+        texts: Per string column: its terms, or ``None``.
         origin: int64 per date column: its earliest training moment.
         parts: Per date column: the calendar parts that vary in training.
-        features: The encoded columns, in order: numbers, strings, date parts.
+        features: The encoded columns, in order: numbers, codes and ranks, terms, date parts.
     """
 
     tensors: tuple[Tensor, ...]
     fill: npt.NDArray[np.float32]
     codes: tuple[dict[str, int], ...]
+    texts: tuple[TextTerms | None, ...]
     origin: npt.NDArray[np.int64]
     parts: tuple[tuple[str, ...], ...]
     features: tuple[Feature, ...]
@@ -69,7 +73,7 @@ class Encoder:
         if NUMBERS in names:
             pieces.append(self._write_numbers(graph))
         if STRINGS in names:
-            pieces.append(self._write_strings(graph))
+            pieces += self._write_strings(graph)
         if DATETIMES in names:
             pieces += self._write_dates(graph)
         return graph.concat(pieces)
@@ -81,14 +85,26 @@ class Encoder:
             "Where", graph.op("IsNaN", NUMBERS), graph.constant(self.fill[None, :], np.float32), NUMBERS
         )
 
-    def _write_strings(self, graph: Graph) -> str:
-        width = len(self.codes)
-        prefixes = [f"{index}\x1f" for index in range(width)]
-        keyed = graph.op("StringConcat", graph.strings(prefixes, (1, width)), STRINGS)
+    def _write_strings(self, graph: Graph) -> list[str]:
+        pieces = []
+        coded = [index for index, codes in enumerate(self.codes) if codes]
+        if coded:
+            strings = STRINGS if len(coded) == len(self.codes) else graph.columns(STRINGS, coded)
+            pieces.append(self._write_codes(graph, strings, [self.codes[index] for index in coded]))
+        for index, terms in enumerate(self.texts):
+            if terms is not None:
+                pieces.append(terms.write(graph, graph.columns(STRINGS, [index])))
+        return pieces
+
+    @staticmethod
+    def _write_codes(graph: Graph, strings: str, codes: list[dict[str, int]]) -> str:
+        """Look all columns up in one table: every value carries its column's number in front."""
+        prefixes = [f"{index}\x1f" for index in range(len(codes))]
+        keyed = graph.op("StringConcat", graph.strings(prefixes, (1, len(codes))), strings)
         pairs = [
             (prefix + value, float(code))
-            for prefix, codes in zip(prefixes, self.codes, strict=True)
-            for value, code in codes.items()
+            for prefix, column in zip(prefixes, codes, strict=True)
+            for value, code in column.items()
         ]
         return graph.op(
             "LabelEncoder",
@@ -130,11 +146,23 @@ def fit_encoder(table: TrainingTable) -> Encoder:
         missing = bool(np.isnan(values).any())
         fill.append(np.nan if missing else np.median(values))
         features.append(Feature(name=name, kind="number", missing=missing, levels=_few_levels(values)))
-    codes = []
+    codes: list[dict[str, int]] = []
+    texts: list[TextTerms | None] = []
+    term_features: list[Feature] = []
     for name in by_name.get(STRINGS, ()):
-        column_codes, feature = _string_codes(table.schema[name], table.columns[name])
+        column, values = table.schema[name], table.columns[name]
+        terms = fit_terms(values.tolist()) if column.kind is ColumnKind.TEXT else None
+        texts.append(terms)
+        if terms is not None:
+            codes.append({})
+            term_features += [
+                Feature(name=f"{name}:{number}", kind="term") for number in range(len(terms.terms))
+            ]
+            continue
+        column_codes, feature = _string_codes(column, values)
         codes.append(column_codes)
         features.append(feature)
+    features += term_features
     dates = by_name.get(DATETIMES, ())
     origin, parts = _date_parts([table.columns[name] for name in dates])
     for part in PARTS:
@@ -146,6 +174,7 @@ def fit_encoder(table: TrainingTable) -> Encoder:
         tensors=tensors,
         fill=np.array(fill, dtype=np.float32),
         codes=tuple(codes),
+        texts=tuple(texts),
         origin=origin,
         parts=parts,
         features=tuple(features),

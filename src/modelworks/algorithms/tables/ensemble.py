@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from modelworks.algorithms.graph import Graph
 from modelworks.algorithms.tables.boosted import BoostedModel
-from modelworks.algorithms.tables.outputs import native_outputs, write_outputs
+from modelworks.algorithms.tables.intervals import Intervals
+from modelworks.algorithms.tables.outputs import native_outputs, write_outputs, write_quantiles
 from modelworks.algorithms.tables.views import BRANCHES, TABLE, ViewedRows, Views, WrittenViews
 from modelworks.algorithms.trees import merge, write_trees
 from modelworks.compute.feeds import pack_columns
@@ -19,6 +20,7 @@ from modelworks.compute.runtime import GraphSession, single_row_latency_ms
 from modelworks.core.errors import ExecutionError
 from modelworks.core.signature import Signature
 from modelworks.core.task import Limits
+from modelworks.training.decision import Decision
 from modelworks.training.problem import Floats, Problem
 
 PARITY = 1e-5
@@ -45,14 +47,16 @@ class Ensemble:
         parts: Members with positive weight.
         problem: Kind, classes and target scale.
         classes: Class or label names.
-        threshold: Decision threshold of the positive class (binary) or of each label.
+        decision: How labels are read off probabilities.
+        intervals: Quantiles around the prediction, for regression.
     """
 
     views: Views
     parts: tuple[Part, ...]
     problem: Problem
     classes: tuple[str, ...]
-    threshold: float
+    decision: Decision
+    intervals: Intervals | None = None
 
     def scores(self, rows: ViewedRows) -> Floats:
         """Return the pooled scores by the members' own prediction, without a graph."""
@@ -63,8 +67,14 @@ class Ensemble:
 
     def predict(self, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, npt.NDArray[Any]]:
         """Return the public outputs computed without a graph (but for the encoding)."""
-        scores = self.scores(self.views.of_columns(columns, rows))
-        return dict(native_outputs(scores, self.problem, self.classes, self.threshold))
+        seen = self.views.of_columns(columns, rows)
+        scores = self.scores(seen)
+        outputs = native_outputs(scores, self.problem, self.classes, self.decision)
+        if self.intervals is not None:
+            quantiles = self.intervals.quantiles(scores, seen[TABLE])
+            raw = self.problem.centre + self.problem.spread * quantiles
+            outputs["quantiles"] = raw.astype(np.float32)
+        return dict(outputs)
 
     def write(self) -> tuple[bytes, Signature]:
         """Write the ensemble as one graph."""
@@ -76,8 +86,16 @@ class Ensemble:
         for part in self.parts:
             if not _is_trees(part):
                 terms.append(part.member.write(graph, part.model, views[part.member.view], part.weight))
-        outputs = write_outputs(graph, graph.total(terms), self.problem, self.classes, self.threshold)
-        signature = Signature(inputs=self.views.encoder.tensors, outputs=outputs, classes=self.classes)
+        total = graph.total(terms)
+        outputs = write_outputs(graph, total, self.problem, self.classes, self.decision)
+        levels: tuple[float, ...] = ()
+        if self.intervals is not None:
+            levels = self.intervals.levels
+            quantiles = self.intervals.write(graph, total, views[TABLE])
+            outputs = (*outputs, write_quantiles(graph, quantiles, self.problem, len(levels)))
+        signature = Signature(
+            inputs=self.views.encoder.tensors, outputs=outputs, classes=self.classes, quantiles=levels
+        )
         return graph.finish(signature), signature
 
 
@@ -122,9 +140,13 @@ def measure(
     feeds = pack_columns(signature, sample, len(chosen))
     written = session.run(feeds)
     native = ensemble.predict(sample, len(chosen))
-    name = signature.outputs[0].name
-    scale = max(ensemble.problem.spread, 1e-30) if name == "prediction" else 1.0
-    worst = float(np.max(np.abs(written[name].astype(np.float64) - native[name]))) / scale
+    spread, centre = ensemble.problem.spread, ensemble.problem.centre
+    scale = 1.0 if ensemble.classes else max(spread, 0.02 * abs(centre), 1e-30)
+    worst = 0.0
+    for name in ("probabilities", "prediction", "quantiles"):
+        if name in written:
+            apart = np.abs(written[name].astype(np.float64) - native[name])
+            worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()) / scale)
     if not worst <= 10 * PARITY:
         raise ExecutionError(
             f"The graph differs from the native prediction by {worst:.2g}; it is not shipped.",

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from modelworks.algorithms.tables.boosted import BoostedTrees
+from modelworks.algorithms.tables.encoder import Feature
 from modelworks.algorithms.tables.kernel import KernelMachine
 from modelworks.algorithms.tables.linear import LinearModel
 from modelworks.algorithms.tables.logged import LoggedMember, is_skewed
+from modelworks.algorithms.tables.statistics import StatisticTrees, columns_with_many_levels
 from modelworks.algorithms.tables.views import BASIS, SCALED, TABLE, ViewedRows
 from modelworks.core.errors import UsageError, close_matches
 from modelworks.training.problem import Problem
 
 FORMAT = 1
-LOG = "log"
+LOG, STATISTICS = "log", "statistics"
 _FITTING = ("rounds", "patience")
 
 
@@ -28,7 +33,8 @@ class MemberSpec:
 
     Attributes:
         name: Name on the leaderboard and in the memory of earlier tasks.
-        family: ``linear``, ``boosted`` or ``kernel``.
+        family: ``linear``, ``boosted``, ``statistics`` (boosted, with target statistics of categories with many
+            levels; tried only if there are such) or ``kernel``.
         settings: Settings of the family.
         view: View it learns from, if not the family's own.
         target: ``log``: learn the logarithm, of positive skewed targets only.
@@ -46,8 +52,10 @@ class MemberSpec:
     max_rows: int = 10**9
     max_classes: int = 10**6
 
-    def suits(self, problem: Problem) -> bool:
-        """Say whether the member is meant for a problem of this size."""
+    def suits(self, problem: Problem, features: Sequence[Feature]) -> bool:
+        """Say whether the member is meant for a problem of this size with these columns."""
+        if self.family == STATISTICS and not columns_with_many_levels(features):
+            return False
         if self.target == LOG and not is_skewed(problem):
             return False
         return self.min_rows <= problem.rows <= self.max_rows and problem.classes <= self.max_classes
@@ -127,7 +135,9 @@ class Portfolio:
                 return plan
         return self.plans[-1]
 
-    def entrants(self, problem: Problem, order: Sequence[str] = ()) -> list[MemberSpec]:
+    def entrants(
+        self, problem: Problem, features: Sequence[Feature], order: Sequence[str] = ()
+    ) -> list[MemberSpec]:
         """Return the members to try: those of ``order`` that exist and suit the problem, else the plan's own.
 
         Names in ``order`` that the portfolio does not have are left out: memory may be older than the portfolio.
@@ -135,8 +145,8 @@ class Portfolio:
         known = {spec.name for spec in self.members}
         advised = [self.member(name) for name in dict.fromkeys(order) if name in known]
         planned = [self.member(name) for name in self.plan(problem).members]
-        fitting = [spec for spec in advised if spec.suits(problem)]
-        return fitting or [spec for spec in planned if spec.suits(problem)]
+        fitting = [spec for spec in advised if spec.suits(problem, features)]
+        return fitting or [spec for spec in planned if spec.suits(problem, features)]
 
 
 @cache
@@ -147,17 +157,31 @@ def default_portfolio() -> Portfolio:
 
 
 def _boosted(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    view = spec.view or TABLE
+    return _boosted_on(spec, problem, seed, rows[view], view)
+
+
+def _boosted_on(
+    spec: MemberSpec, problem: Problem, seed: int, features: npt.NDArray[np.float32], view: str = TABLE
+) -> BoostedTrees:
     settings = spec.settings_for(problem.rows)
     fitting = {name: settings.pop(name) for name in _FITTING if name in settings}
-    view = spec.view or TABLE
     return BoostedTrees(
+        name=spec.name, problem=problem, features=features, seed=seed, settings=settings, view=view, **fitting
+    )
+
+
+def _statistics(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    encoded = rows.views.encoder.features
+    columns = columns_with_many_levels(encoded)
+    boosted = partial(_boosted_on, spec, problem, seed)
+    return StatisticTrees(
         name=spec.name,
         problem=problem,
-        features=rows[view],
-        seed=seed,
-        settings=settings,
-        view=view,
-        **fitting,
+        features=rows[TABLE],
+        columns=columns,
+        sizes=[encoded[index].levels for index in columns],
+        make=boosted,
     )
 
 
@@ -173,6 +197,7 @@ def _kernel(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> 
 
 _FAMILIES: dict[str, Callable[[MemberSpec, Problem, ViewedRows, int], Any]] = {
     "boosted": _boosted,
+    STATISTICS: _statistics,
     "linear": _linear,
     "kernel": _kernel,
 }

@@ -14,15 +14,17 @@ import numpy as np
 from modelworks.algorithms.tables.basis import fit_basis
 from modelworks.algorithms.tables.encoder import fit_encoder
 from modelworks.algorithms.tables.ensemble import Ensemble, Measured, Part, measure
+from modelworks.algorithms.tables.intervals import Intervals, fit_intervals
 from modelworks.algorithms.tables.portfolio import Portfolio, default_portfolio, make_member
 from modelworks.algorithms.tables.problem import SUPPORTED, problem_of
 from modelworks.algorithms.tables.scaling import fit_scaling
-from modelworks.algorithms.tables.views import ViewedRows, Views
+from modelworks.algorithms.tables.views import TABLE, ViewedRows, Views
 from modelworks.core.budget import Budget
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.signature import Signature
-from modelworks.core.task import Limits
+from modelworks.core.task import Limits, TaskKind
 from modelworks.data import TrainingTable
+from modelworks.training.decision import Decision, choose_decision
 from modelworks.training.problem import Problem
 from modelworks.training.race import Choice, RaceResult, RaceRules, Runner, choose, race, rows_of, scores_of
 
@@ -42,6 +44,7 @@ class TableRecipe:
     Attributes:
         limits: Size and latency the model must keep.
         metric: Metric of the task; steers the decision threshold.
+        quantiles: Levels of the interval output of a regression; empty = none.
         order: Members that won on similar tables (from the memory of earlier tasks): they alone run, in this
             order; empty, or none of them known = the portfolio's own plan.
         portfolio: Members and plans; the shipped one by default.
@@ -50,6 +53,7 @@ class TableRecipe:
 
     limits: Limits = field(default_factory=Limits)
     metric: str | None = None
+    quantiles: tuple[float, ...] = ()
     order: tuple[str, ...] = ()
     portfolio: Portfolio = field(default_factory=default_portfolio)
     keep_oof: bool = False
@@ -75,7 +79,9 @@ class TableRecipe:
             spent |= {runner.name: runner.cpu_s for runner in raced.runners}
             with _timed(spent, "pool"):
                 choice = choose(raced.finalists, problem, raced.folds)
-            shipped = self._ship(train, rows.views, problem, raced, choice, budget.grace(), spent)
+            with _timed(spent, "intervals"):
+                intervals = self._intervals(problem, rows, raced, choice, budget.grace(), seed)
+            shipped = self._ship(train, rows.views, problem, raced, choice, intervals, budget.grace(), spent)
         ensemble, onnx, signature, measured = shipped
         model = FittedModel(
             onnx=onnx,
@@ -88,10 +94,24 @@ class TableRecipe:
         plan = self.portfolio.plan(problem)
         entrants = [
             partial(make_member, spec, problem, rows, seed)
-            for spec in self.portfolio.entrants(problem, self.order)
+            for spec in self.portfolio.entrants(problem, rows.views.encoder.features, self.order)
         ]
         folds = problem.fold_numbers[: plan.folds]
         return race(entrants, problem, budget, RaceRules(folds=folds, spend_s=plan.spend_s))
+
+    def _intervals(
+        self,
+        problem: Problem,
+        rows: ViewedRows,
+        raced: RaceResult,
+        choice: Choice,
+        grace: Budget,
+        seed: int,
+    ) -> Intervals | None:
+        if not self.quantiles or problem.kind is not TaskKind.REGRESSION:
+            return None
+        judged = rows_of(problem, raced.folds)
+        return fit_intervals(problem, judged, choice.scores, rows[TABLE], self.quantiles, grace, seed)
 
     def _ship(
         self,
@@ -100,11 +120,13 @@ class TableRecipe:
         problem: Problem,
         raced: RaceResult,
         choice: Choice,
+        intervals: Intervals | None,
         grace: Budget,
         spent: dict[str, float],
     ) -> tuple[Ensemble, bytes, Signature, Measured]:
         """Write the graph; while it breaks a limit, average fewer fold models, then leave members out."""
         weights = dict(zip([runner.name for runner in raced.finalists], choice.weights.tolist(), strict=True))
+        decision = choose_decision(problem, choice.scores, rows_of(problem, raced.folds), self.metric)
         keep = len(raced.folds)
         while True:
             with _timed(spent, "finish"):
@@ -114,7 +136,12 @@ class TableRecipe:
                     if weights[runner.name] > 0
                 )
                 ensemble = Ensemble(
-                    views=views, parts=parts, problem=problem, classes=train.classes, threshold=0.5
+                    views=views,
+                    parts=parts,
+                    problem=problem,
+                    classes=train.classes,
+                    decision=decision,
+                    intervals=intervals,
                 )
             with _timed(spent, "export"):
                 onnx, signature = ensemble.write()
@@ -143,7 +170,7 @@ class TableRecipe:
             "members": [_line(runner, problem, shipped.get(runner.name, 0.0)) for runner in raced.runners],
             "oof_loss": problem.reported(choice.loss),
             "chosen": choice.chosen,
-            "threshold": ensemble.threshold,
+            "threshold": _threshold(ensemble.decision),
             "folds": len(raced.folds),
             "stopped": raced.stopped,
             "cpu_parts": {name: round(seconds, 4) for name, seconds in spent.items()},
@@ -202,6 +229,11 @@ def _line(runner: Runner, problem: Problem, weight: float) -> dict[str, Any]:
         "folds": len(folds),
         "why": runner.dropped or ("" if weight > 0 else "no weight in the pool"),
     }
+
+
+def _threshold(decision: Decision) -> float | list[float]:
+    thresholds = list(decision.thresholds)
+    return thresholds[0] if len(thresholds) == 1 else thresholds
 
 
 @contextmanager

@@ -266,7 +266,7 @@ class Producer:
             inputs["champion"] = Artifact(work.champion, tree=True)
         facts = {
             "dataset": {"digest": work.table.tree, "name": task.data},
-            "steps": {"ingest": work.table.key, "fit": handle.key},
+            "steps": {"fit": handle.key},
             "test": handle.value["test"],
             "looks": work.look,
             "created": work.created,

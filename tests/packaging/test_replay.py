@@ -68,7 +68,8 @@ def test_another_answer_is_refused(expected: object) -> None:
         ({**EXAMPLES, "expected": {}}, "lacks"),
         ({**EXAMPLES, "rows": [{"z": 1}]}, "no column 'z'"),
         ({**EXAMPLES, "rows": [{"a": "text"}]}, "expected a number"),
-        ({**EXAMPLES, "rows": 3}, "failed"),
+        ({**EXAMPLES, "rows": 3}, "not a list"),
+        ({**EXAMPLES, "rows": [3]}, "fails"),
     ],
 )
 def test_examples_that_do_not_fit_are_refused(examples: dict[str, object], why: str) -> None:

@@ -84,8 +84,11 @@ def replay(onnx: bytes, signature: Signature, examples: Mapping[str, Any], limit
         rows, expected, tolerance = examples["rows"], examples["expected"], examples["tolerance"]
         names = [tensor.name for tensor in signature.outputs]
         wanted = {name: expected[name] for name in names}
+        count = len(rows) if isinstance(rows, list) else None
     except (KeyError, TypeError):
         raise TrustError("examples.json lacks rows, expected or tolerance.", code="MW3304") from None
+    if count is None:
+        raise TrustError("The rows of examples.json are not a list.", code="MW3304")
     frames = _ask(onnx, signature, rows, limits)
     answers = frames[1].get("answers", {}) if len(frames) > 1 else {}
     for name in names:
@@ -97,7 +100,7 @@ def replay(onnx: bytes, signature: Signature, examples: Mapping[str, Any], limit
                 where="examples.json",
                 hint="mw package show PACKAGE, then produce the model again on this machine",
             )
-    return Replayed(graph=frames[0]["graph"], protections=frames[0]["protections"], rows=len(rows))
+    return Replayed(graph=frames[0]["graph"], protections=frames[0]["protections"], rows=count)
 
 
 def _ask(onnx: bytes, signature: Signature | None, rows: Any, limits: ReplayLimits) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from modelworks.compute import feeds
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError, ModelworksError, TrustError
 from modelworks.core.signature import Signature, Tensor
-from modelworks.packaging import inspection, sandbox, wire
+from modelworks.packaging import golden, inspection, sandbox, wire
 from modelworks.packaging.zygote import receive_frame, send_frame
 
 NUMPY_KINDS = {
@@ -23,13 +23,19 @@ NUMPY_KINDS = {
 
 
 def warm_up() -> None:
-    """Do once what every child would otherwise repeat."""
+    """Do once what loads modules on its first use; a limited child can open no file to load them from."""
     feeds.datetime_microseconds("2000-01-01T00:00:00+00:00")
+    np.isfinite(np.zeros(1, np.float32)).all()
+    for datatype, shape, value in (
+        ("INT64", (-1, -1), "text"),
+        ("UINT8", (-1, -1, -1, 3), [[[0, 0, 0]]]),
+        ("FP32", (-1, 1, 1), [0]),
+    ):
+        feeds.pack_payload(Tensor(name="x", datatype=datatype, shape=shape, columns=("x",)), [value])
     for fields in (inspection.ATTRIBUTE_FIELDS, inspection.TENSOR_FIELDS):
         for number, field in fields.items():
             if field.texts:
                 wire.text_patterns(number << 3 | field.wire)
-    np.isfinite(np.zeros(1, np.float32)).all()
 
 
 def answer(channel: socket.socket) -> None:
@@ -60,13 +66,11 @@ def _replay(onnx: bytes, header: dict[str, Any]) -> dict[str, Any]:
     session = GraphSession(onnx)
     _check_names(session, signature)
     try:
-        rows = feeds.pack_rows(signature, header["rows"])
+        answers = golden.answer_rows(session, signature, header["rows"])
     except DataError as error:
         raise TrustError(
             f"examples.json does not fit the signature: {error.message}", code="MW3304"
         ) from error
-    try:
-        answers = session.run(rows, [tensor.name for tensor in signature.outputs])
     except Exception as error:
         raise TrustError(
             f"The graph fails on its own golden examples: {str(error).splitlines()[0][:200]}", code="MW3305"

@@ -67,6 +67,12 @@ def test_a_metric_of_another_kind_is_refused_before_anything_is_fitted(task: dic
         )
 
 
+def test_quantiles_of_classes_are_refused() -> None:
+    task = Task(name="t", data="t.csv", target="y", quantiles=(0.1, 0.9))
+    with pytest.raises(TaskError, match="quantiles are for regression"):
+        plan_task(line(), task, SCHEMA, target_facts(TABLE, SCHEMA), [])
+
+
 def test_what_should_be_late_is_said() -> None:
     facts = target_facts(TABLE, SCHEMA)
     lines = [line("urgent", priority=1), line("soon", due=100.0), line("never")]

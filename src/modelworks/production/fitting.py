@@ -52,7 +52,7 @@ def fit_task(
         test = save_split(seen.split, folder)
         train = training_table(table, schema, task, seen.split.train, seen.split.folds, seen.exclude)
     with timed(parts, "fit"):
-        recipe = TableRecipe(limits=task.limits, metric=task.metric, order=order)
+        recipe = TableRecipe(limits=task.limits, metric=task.metric, quantiles=task.quantiles, order=order)
         model = recipe.fit(train, None, Budget(task.limits.budget_s), task.seed)
     with timed(parts, "baselines"):
         baselines = fit_baselines(train, Budget(task.limits.budget_s), task.seed)

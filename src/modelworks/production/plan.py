@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelworks.core.errors import TaskError
 from modelworks.core.schema import FEATURE_KINDS, Schema
 from modelworks.core.task import Task, TaskKind
 from modelworks.production.forecast import Forecast, forecast_fit, total_of
@@ -97,7 +98,13 @@ def plan_task(
 
 
 def _check_metrics(task: Task, kind: str) -> None:
-    """Refuse a metric or a gate that the kind of task does not know, before anything is fitted."""
+    """Refuse a metric, a gate or quantiles that the kind of task does not know, before anything is fitted."""
+    if task.quantiles and kind and kind != TaskKind.REGRESSION:
+        raise TaskError(
+            f"'{task.name}': quantiles are for regression, and this is a {kind} task.",
+            code="MW1221",
+            hint="leave quantiles out, or set kind: regression",
+        )
     named = [*([task.metric] if task.metric else []), *(bound.metric for bound in task.gate)]
     if named and kind:
         from modelworks.evaluation import find_metric

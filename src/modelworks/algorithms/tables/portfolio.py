@@ -58,6 +58,8 @@ class MemberSpec:
             return False
         if self.target == LOG and not is_skewed(problem):
             return False
+        if self.family == "kernel" and all(feature.kind == "term" for feature in features):
+            return False
         return self.min_rows <= problem.rows <= self.max_rows and problem.classes <= self.max_classes
 
     def settings_for(self, rows: int) -> dict[str, Any]:

@@ -1,40 +1,78 @@
-"""The table recipe end to end: one graph from raw columns to outputs."""
+"""The table recipe sits the exam of estimators, and keeps what only it promises."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from table_samples import sample_table
 
-from modelworks.algorithms import TableRecipe, fit_baselines
-from modelworks.compute.feeds import pack_columns
-from modelworks.compute.runtime import GraphSession
+from modelworks.algorithms import TableRecipe
 from modelworks.core.budget import Budget
-from modelworks.core.task import TaskKind
+from modelworks.core.task import Limits, TaskKind
+from modelworks.testing import estimator_suite
+from modelworks.testing.estimator_suite import answers, sample_table
 
-KINDS = [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION, TaskKind.MULTILABEL]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_model_is_better_than_the_constant_on_new_rows(kind: TaskKind) -> None:
-    train, fresh = sample_table(kind, seed=0), sample_table(kind, seed=1)
-    model = TableRecipe().fit(train, None, Budget(30), 0)
-    constant = fit_baselines(train, Budget(30), 0)["constant"]
-    truth = fresh.target
-    losses = []
-    for one in (model, constant):
-        feeds = pack_columns(one.signature, fresh.columns, fresh.rows)
-        losses.append(_loss(kind, GraphSession(one.onnx).run(feeds), truth))
-    assert losses[0] < 0.85 * losses[1]
+CASES = estimator_suite.cases(TableRecipe().card.kinds)
 
 
-def _loss(kind: TaskKind, outputs: dict[str, np.ndarray], truth: np.ndarray) -> float:
-    if kind is TaskKind.REGRESSION:
-        return float(np.sqrt(np.mean((outputs["prediction"] - truth) ** 2)))
-    chances = np.clip(outputs["probabilities"], 1e-6, 1 - 1e-6)
-    if kind is TaskKind.MULTILABEL:
-        known = truth != 255
-        likelihood = np.where(truth == 1, chances, 1 - chances)[known]
-    else:
-        likelihood = chances[np.arange(len(truth)), truth]
-    return float(-np.log(likelihood).mean())
+@pytest.mark.parametrize(
+    ("check", "kind"), CASES, ids=[f"{check.__name__}-{kind}" for check, kind in CASES]
+)
+def test_the_recipe_passes_the_exam(check: estimator_suite.Check, kind: TaskKind) -> None:
+    estimator_suite.run(check, TableRecipe, kind)
+
+
+def test_quantiles_cover_new_rows_and_do_not_cross() -> None:
+    levels = (0.05, 0.5, 0.95)
+    train, fresh = sample_table(TaskKind.REGRESSION, rows=800), sample_table(TaskKind.REGRESSION, 800, seed=1)
+    model, native = TableRecipe(quantiles=levels).fit_native(train, Budget(60), 0)
+    assert model.signature.quantiles == levels
+    outputs = answers(model, fresh)
+    low, middle, high = outputs["quantiles"].T
+    assert (low <= middle).all()
+    assert (middle <= high).all()
+    covered = np.mean((fresh.target >= low) & (fresh.target <= high))
+    assert 0.84 <= covered <= 0.96
+    again = native.predict(fresh.columns, fresh.rows)["quantiles"]
+    assert np.abs(outputs["quantiles"] - again).max() <= 1e-5 * train.target.std()
+
+
+def test_the_metric_moves_the_threshold_to_find_rare_positives() -> None:
+    train, fresh = sample_table(TaskKind.BINARY, rows=900), sample_table(TaskKind.BINARY, 900, seed=1)
+    cut = np.flatnonzero(train.target == 1)
+    rare = train.take(np.sort(np.concatenate([np.flatnonzero(train.target == 0), cut[: len(cut) // 6]])))
+
+    def balanced(metric: str | None) -> float:
+        labels = answers(TableRecipe(metric=metric).fit(rare, None, Budget(60), 0), fresh)["label"]
+        yes = fresh.target == 1
+        return float(np.mean(labels[yes] == "yes") + np.mean(labels[~yes] == "no")) / 2
+
+    assert balanced("balanced_accuracy") > balanced(None) + 0.03
+
+
+def test_a_small_size_limit_is_kept_by_shipping_less() -> None:
+    train = sample_table(TaskKind.BINARY, rows=600)
+    roomy = TableRecipe(order=("boosted",)).fit(train, None, Budget(60), 0)
+    limit = len(roomy.onnx) / 1e6 * 0.7
+    tight = TableRecipe(order=("boosted",), limits=Limits(size_mb=limit)).fit(train, None, Budget(60), 0)
+    assert len(tight.onnx) / 1e6 <= limit
+    assert not tight.diagnostics["measured"]["over"]
+
+
+def test_memory_decides_which_members_run() -> None:
+    train = sample_table(TaskKind.REGRESSION)
+    model = TableRecipe(order=("kernel", "forgotten", "linear")).fit(train, None, Budget(60), 0)
+    assert [member["name"] for member in model.diagnostics["members"]] == ["kernel", "linear"]
+
+
+def test_the_leaderboard_explains_every_member() -> None:
+    model = TableRecipe(keep_oof=True).fit(sample_table(TaskKind.BINARY), None, Budget(60), 0)
+    diagnostics = model.diagnostics
+    for member in diagnostics["members"]:
+        assert member["cpu_s"] >= 0
+        assert member["oof_se"] > 0
+        assert member["kept"] or member["why"]
+    assert {"encode", "pool", "export", "measure"} <= set(diagnostics["cpu_parts"])
+    oof = diagnostics["oof"]
+    assert len(np.unique(oof["rows"])) == len(oof["rows"]) == len(oof["scores"])
+    best = min(member["oof_loss"] for member in diagnostics["members"])
+    assert diagnostics["oof_loss"] <= 1.05 * best

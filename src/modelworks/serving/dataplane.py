@@ -21,6 +21,7 @@ from modelworks.serving.work import Work, trailing_shapes
 
 _SHADOWS_UNDER_WAY = 64
 _NOT_READY = frozenset({State.QUARANTINED, State.FAILED, State.UNLOADED})
+Trace = Callable[["Target", Work, Exception | None, float], None]
 Observe = Callable[["Target", Work, Answer, str | None, float], None]
 
 
@@ -57,6 +58,7 @@ class DataPlane:
         self.draining = False
         self.generation = 0
         self.observe: Observe | None = None
+        self.trace: Trace | None = None
         self._counts: dict[tuple[str, str], VersionCounts] = {}
         self._shadows = 0
         self._finish = self._settled
@@ -138,6 +140,7 @@ class DataPlane:
         key: str | None = None,
         timeout_s: float | None = None,
         priority: int | None = None,
+        traceparent: str | None = None,
     ) -> Work:
         """Admit a decoded request; ``done`` is called once on the loop, never before this returns.
 
@@ -166,7 +169,7 @@ class DataPlane:
                 priority=policy.priority if priority is None else priority,
                 shape=() if target.fixed else trailing_shapes(feeds),
             )
-            work.target, work.key, work.reply = target, key, done
+            work.target, work.key, work.reply, work.traceparent = target, key, done, traceparent
             self.residency.submit(target.resident, work)
         except ModelworksError as error:
             counts.failed(error.error_code)
@@ -208,6 +211,8 @@ class DataPlane:
             route = self.routes.get(target.endpoint)
             if route is not None and route.shadow is not None:
                 self._mirror(target, route.shadow, work, answer)
+        if self.trace is not None:
+            self.trace(target, work, error, self.loop.time() - work.enqueued)
         if work.reply is not None:
             work.reply(answer, error)
         if self.draining and not self.in_flight:

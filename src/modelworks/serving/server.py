@@ -41,6 +41,7 @@ from modelworks.serving.rpc.service import RpcService
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.staging import staged
 from modelworks.serving.status import status
+from modelworks.serving.tracing import Tracer
 
 _LOOK_S = 1.0
 _log = logging.getLogger("modelworks.serving")
@@ -99,6 +100,10 @@ class Server:
             audit_share=settings.audit_share,
         )
         self.plane.observe = self.observations.offer
+        self.tracer: Tracer | None = None
+        if settings.otlp is not None:
+            self.tracer = Tracer(settings.otlp, share=settings.trace_share)
+            self.plane.trace = self.tracer.offer
         body_bytes = int(settings.body_mb * 2**20)
         ProtocolRoutes(self.application, self.plane, self.repository, body_bytes)
         FriendlyRoutes(self.application, self.plane, Outcomes(settings.home / "observations"), body_bytes)
@@ -204,6 +209,8 @@ class Server:
         self.pool.close()
         self.recorder.close()
         await asyncio.to_thread(self.observations.close)
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
         if self.access_log is not None:
             await asyncio.to_thread(self.access_log.close)
         return answered

@@ -50,6 +50,8 @@ class ServeSettings:
         drain_s: Seconds that requests under way get on shutdown.
         observe_share: Share of requests written to the observation log.
         audit_share: Uniform random share written as the marked audit sample.
+        otlp: Base address of an OTLP/HTTP collector for traces; ``None`` traces nothing.
+        trace_share: Share of requests without a sampled parent that are traced.
         access_log: ``all``, ``errors`` or ``off``.
         quiet: Print nothing on start.
     """
@@ -77,6 +79,8 @@ class ServeSettings:
     drain_s: float = 20.0
     observe_share: float = 0.0
     audit_share: float = 0.01
+    otlp: str | None = None
+    trace_share: float = 0.01
     access_log: str = "errors"
     quiet: bool = False
 

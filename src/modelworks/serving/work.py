@@ -39,6 +39,7 @@ class Work:
         target: What it was sent to (``None`` outside a data plane).
         key: The client's key of the subject, for the observation log.
         reply: The door's own callback.
+        traceparent: The client's W3C trace context, if it sent one.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Work:
         "shape",
         "started",
         "target",
+        "traceparent",
     )
 
     def __init__(
@@ -84,6 +86,7 @@ class Work:
         self.target: Any = None
         self.key: str | None = None
         self.reply: Done | None = None
+        self.traceparent: str | None = None
 
     def settle(self, answer: Answer | None, error: Exception | None) -> bool:
         """Deliver the outcome once; returns whether this call was the one that did."""

@@ -142,6 +142,7 @@ class FriendlyRoutes:
             done,
             key=asked.key,
             timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms else None,
+            traceparent=headers.get("traceparent"),
         )
         exchange.on_gone = lambda: self._plane.forget(work)
 

@@ -34,11 +34,13 @@ class BodyForm:
         encoding: Content coding; empty for none.
         json_length: Value of ``Inference-Header-Content-Length``.
         key: Value of ``X-Request-Key``.
+        traceparent: Value of ``Traceparent``.
     """
 
     encoding: str
     json_length: str | None
     key: str | None
+    traceparent: str | None
 
     @staticmethod
     def of(headers: dict[str, str]) -> BodyForm:
@@ -54,6 +56,7 @@ class BodyForm:
             headers.get("content-encoding", ""),
             headers.get("inference-header-content-length"),
             key[:200] if key else None,
+            headers.get("traceparent"),
         )
 
 
@@ -193,7 +196,14 @@ class ProtocolRoutes:
                 self._application.fail(call, failure)
 
         work = self._plane.submit(
-            target, asked.feeds, done, outputs=asked.outputs, key=key, timeout_s=timeout_s, priority=priority
+            target,
+            asked.feeds,
+            done,
+            outputs=asked.outputs,
+            key=key,
+            timeout_s=timeout_s,
+            priority=priority,
+            traceparent=form.traceparent,
         )
         exchange.on_gone = lambda: self._plane.forget(work)
 

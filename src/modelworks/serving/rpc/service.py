@@ -173,7 +173,7 @@ class RpcService:
             else:
                 call.reply(response.SerializeToString())
 
-        call.on_gone = self.infer(request, principal, call.timeout_s, done)
+        call.on_gone = self.infer(request, principal, call.timeout_s, done, call.metadata.get("traceparent"))
 
     def infer(
         self,
@@ -181,6 +181,7 @@ class RpcService:
         principal: Principal,
         timeout_s: float | None,
         done: Callable[[Any, Exception | None], None],
+        traceparent: str | None = None,
     ) -> Callable[[], object]:
         """Submit a ``ModelInferRequest``; ``done`` gets the response or the error. Returns how to forget it.
 
@@ -218,6 +219,7 @@ class RpcService:
             key=key,
             timeout_s=asked,
             priority=priority_of(parameters),
+            traceparent=traceparent,
         )
         return lambda: self._plane.forget(work)
 

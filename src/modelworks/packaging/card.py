@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
 PIPELINE_TAGS = {
     "binary": "tabular-classification",
     "multiclass": "tabular-classification",
@@ -64,8 +67,14 @@ def _front_matter(manifest: Mapping[str, Any]) -> str:
         "model-index": [{"name": manifest["name"], "results": results}],
     }
     # JSON is YAML: quoting every text this way leaves a hostile name nothing to break out of.
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=True)}" for key, value in front.items()]
+    lines = [f"{_yaml(key)}: {_yaml(value)}" for key, value in front.items()]
     return "---\n" + "\n".join(lines) + "\n---\n"
+
+
+def _yaml(value: Any) -> str:
+    """Return JSON whose texts YAML reads the same: what is not printable is escaped as YAML does it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\U{ord(found.group()):08x}", _SURROGATE.sub("\ufffd", text))
 
 
 def _intended_use(manifest: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ class TrustPolicy:
         return TrustPolicy(keys=trusted_keys(folder), require_signed=require_signed)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Package:
     """A package whose digests and signature held when it was read.
 
@@ -57,9 +57,12 @@ class Package:
     """
 
     manifest: Manifest
-    files: Mapping[str, bytes] = field(repr=False)
+    files: Mapping[str, bytes]
     signed_by: str
     public_key: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<Package {self.manifest.name} {self.digest[:12]} signed by {self.signed_by[:12] or 'nobody known'}>"
 
     @property
     def digest(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelworks.compute import feeds
+from modelworks.compute.payloads import pack_payload
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError, ModelworksError, TrustError
 from modelworks.core.signature import Signature, Tensor
@@ -31,7 +32,7 @@ def warm_up() -> None:
         ("UINT8", (-1, -1, -1, 3), [[[0, 0, 0]]]),
         ("FP32", (-1, 1, 1), [0]),
     ):
-        feeds.pack_payload(Tensor(name="x", datatype=datatype, shape=shape, columns=("x",)), [value])
+        pack_payload(Tensor(name="x", datatype=datatype, shape=shape, columns=("x",)), [value])
     for fields in (inspection.ATTRIBUTE_FIELDS, inspection.TENSOR_FIELDS):
         for number, field in fields.items():
             if field.texts:

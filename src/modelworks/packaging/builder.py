@@ -31,7 +31,6 @@ from modelworks.packaging.manifest import (
     PROFILE,
     REPORT,
     SIGNATURE,
-    FileEntry,
     Manifest,
     parse_manifest,
 )
@@ -89,7 +88,7 @@ def build(
     """
     if folder.exists():
         raise Conflict(f"There is something at {folder.name} already.", where=str(folder))
-    examples_json = golden_examples(session or GraphSession(model.onnx), model.signature, examples)
+    golden = golden_examples(session or GraphSession(model.onnx), model.signature, examples)
     head = _head(
         model=model, task=task, schema=schema, evaluation=evaluation, verdict=verdict, lineage=lineage,
         measured=measured, cost=cost, created=created, licences=licences or {},
@@ -97,19 +96,9 @@ def build(
     told = without_secrets(
         {"evaluation": evaluation, "profile": profile, "fit": model.diagnostics, **(report or {})}
     )
-    files = {MODEL: model.onnx, EXAMPLES: _json(examples_json), **_papers(head, told)}
-    files[MLBOM] = _json(
-        write_mlbom(
-            head,
-            {name: _entry(data) for name, data in files.items()},
-            told["evaluation"],
-            told.get("guard") or (),
-            told["fit"].get("members") or (),
-        )
-    )
-    manifest_bytes = _json({**head, "files": {name: _entry(data) for name, data in files.items()}})
-    files[MANIFEST] = manifest_bytes
-    files[SIGNATURE] = key.sign(manifest_bytes)
+    files = _listed_files(head, told, {MODEL: model.onnx, EXAMPLES: _json(golden)})
+    manifest = _json({**head, "files": _entries(files)})
+    files |= {MANIFEST: manifest, SIGNATURE: key.sign(manifest)}
     for name, data in files.items():
         if len(data) > FILE_KINDS[name]:
             raise ExecutionError(
@@ -117,7 +106,17 @@ def build(
                 code="MW5002",
             )
     publish(folder, files)
-    return parse_manifest(manifest_bytes, digest_bytes(manifest_bytes))
+    return parse_manifest(manifest, digest_bytes(manifest))
+
+
+def _listed_files(
+    head: Mapping[str, Any], told: Mapping[str, Any], files: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Return ``files`` with the papers and the bill of materials, which lists all the others."""
+    guard, members = told.get("guard") or (), told["fit"].get("members") or ()
+    found = {**files, **_papers(head, told)}
+    found[MLBOM] = _json(write_mlbom(head, _entries(found), told["evaluation"], guard, members))
+    return found
 
 
 def _papers(head: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, bytes]:
@@ -183,9 +182,8 @@ def _chosen(model: FittedModel) -> dict[str, Any]:
     }
 
 
-def _entry(data: bytes) -> dict[str, Any]:
-    entry = FileEntry(sha256=digest_bytes(data), size=len(data))
-    return asdict(entry)
+def _entries(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    return {name: {"sha256": digest_bytes(data), "size": len(data)} for name, data in files.items()}
 
 
 def _json(value: Any) -> bytes:

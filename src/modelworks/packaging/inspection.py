@@ -189,7 +189,7 @@ class _Inspector:
         ):  # fmt: skip
             if attribute.get(name):
                 raise refuse(f"a node carries {what}")
-        self.attribute_values += len(attribute.get("strings", ()))
+        self.attribute_values += wire.count_texts(attribute.get("strings", []))
         for name in ("floats", "ints"):
             self.attribute_values += sum(wire.count(value) for value in attribute.get(name, ()))
         if self.attribute_values > self.limits.attribute_values:
@@ -235,7 +235,7 @@ def _check_elements(tensor: dict[str, list[Any]], elements: int) -> int:
     kind = _single(tensor, "data_type")
     if kind == STRING_TYPE:
         texts = tensor.get("string_data", [])
-        found, size = len(texts), sum(len(item) for item in texts)
+        found, size = wire.count_texts(texts), wire.text_bytes(texts)
     elif kind not in ELEMENT_BYTES:
         raise refuse(f"a constant has the element type {kind}")
     elif "raw_data" in tensor:

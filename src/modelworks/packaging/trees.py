@@ -30,9 +30,9 @@ def _check_classic(attributes: dict[str, dict[str, list[Any]]], leaf: str) -> No
     tree, node = _integers(attributes, "nodes_treeids"), _integers(attributes, "nodes_nodeids")
     yes, no = _integers(attributes, "nodes_truenodeids"), _integers(attributes, "nodes_falsenodeids")
     feature = _integers(attributes, "nodes_featureids")
-    modes = attributes.get("nodes_modes", {}).get("strings", [])
+    branch = ~wire.texts_equal(attributes.get("nodes_modes", {}).get("strings", []), _LEAF)
     count = len(tree)
-    if not all(len(part) == count for part in (node, yes, no, feature, modes)):
+    if not all(len(part) == count for part in (node, yes, no, feature, branch)):
         raise _refuse("its node tables differ in length")
     if count == 0:
         raise _refuse("it has no nodes")
@@ -43,7 +43,6 @@ def _check_classic(attributes: dict[str, dict[str, list[Any]]], leaf: str) -> No
     ordered = keys[order]
     if (ordered[1:] == ordered[:-1]).any():
         raise _refuse("a node id occurs twice in a tree")
-    branch = np.fromiter((mode != _LEAF for mode in modes), bool, count)
     left = _find(
         ordered, order, (tree[branch] << 32) | yes[branch], (yes[branch] < 0) | (yes[branch] > 2**31)
     )
@@ -125,7 +124,7 @@ def _outputs(attributes: dict[str, dict[str, list[Any]]], leaf: str) -> int:
     if leaf == "target":
         return _single(attributes, "n_targets")
     labels = attributes.get("classlabels_strings", {}).get("strings", [])
-    return max(len(labels), len(_integers(attributes, "classlabels_int64s")))
+    return max(wire.count_texts(labels), len(_integers(attributes, "classlabels_int64s")))
 
 
 def _integers(attributes: dict[str, dict[str, list[Any]]], name: str) -> npt.NDArray[np.int64]:

@@ -44,11 +44,37 @@ class Field:
     texts: bool = False
 
 
+@dataclass(frozen=True)
+class TextRun:
+    """Many short texts of one repeated field.
+
+    Attributes:
+        region: Their bytes, tags and lengths included.
+        starts, ends: Where each text lies in ``region``.
+    """
+
+    region: bytes
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def equal_to(self, text: bytes) -> npt.NDArray[np.bool_]:
+        """Say of each text whether it is ``text``."""
+        same = np.asarray(self.ends - self.starts == len(text))
+        window = np.frombuffer(self.region, np.uint8)
+        for offset, byte in enumerate(text):
+            same[same] = window[self.starts[same] + offset] == byte
+        return same
+
+
 def read_message(data: memoryview, fields: Mapping[int, Field]) -> dict[str, list[Any]]:
     """Read one message; returns field name -> values in order.
 
     Varints are returned unsigned (64 bits), fixed values as little-endian ``memoryview`` or array, bytes
-    as ``memoryview`` without a copy. Long runs of a repeated number come as one ``numpy`` array in the list.
+    as ``memoryview`` without a copy. Long runs of a repeated number come as one ``numpy`` array in the list, short
+    texts of a field that usually holds many as one ``TextRun``.
 
     Raises:
         WireError: An unknown field, a wrong wire type, a repeated single field or a cut-off value.
@@ -103,8 +129,29 @@ def numbers(
 
 
 def count(value: Any) -> int:
-    """Return an upper bound of how many numbers one entry of a repeated number holds."""
+    """Return how many values one entry of a repeated field holds, or more."""
     return 1 if isinstance(value, int) else len(value)
+
+
+def count_texts(values: list[Any]) -> int:
+    """Return how many texts ``read_message`` returned for a repeated field."""
+    return sum(len(value) if isinstance(value, TextRun) else 1 for value in values)
+
+
+def text_bytes(values: list[Any]) -> int:
+    """Return the bytes of all texts of a repeated field."""
+    return sum(
+        int((value.ends - value.starts).sum()) if isinstance(value, TextRun) else len(value)
+        for value in values
+    )
+
+
+def texts_equal(values: list[Any], text: bytes) -> npt.NDArray[np.bool_]:
+    """Say of each text of a repeated field whether it is ``text``."""
+    parts = [
+        value.equal_to(text) if isinstance(value, TextRun) else np.array([value == text]) for value in values
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def text(value: memoryview, limit: int = 65_536) -> str:
@@ -152,8 +199,24 @@ def _short_texts(data: memoryview, position: int, tag: int, values: list[Any]) -
     found = run.match(data, position)
     if found is None:
         return position
-    values.extend(item[2:] for item in one.findall(data, position, found.end()))
+    values.append(_text_run(bytes(found.group()), tag, one))
     return found.end()
+
+
+def _text_run(region: bytes, tag: int, one: re.Pattern[bytes]) -> TextRun:
+    """Find where each text of a run begins.
+
+    The bytes that look like a tag are where the texts begin if each is as far from the next as its length byte
+    says (the usual case: no text holds such a byte); else the texts are taken one by one.
+    """
+    window = np.frombuffer(region, np.uint8)
+    marks = np.flatnonzero(window == tag)
+    ends = np.append(marks[1:], len(window))
+    if marks[0] != 0 or marks[-1] + 1 >= len(window) or (ends - marks - 2 != window[marks + 1]).any():
+        sizes = np.fromiter((len(item) for item in one.findall(region)), np.int64)
+        marks = np.cumsum(sizes) - sizes
+        ends = marks + sizes
+    return TextRun(region, marks + 2, ends)
 
 
 @cache

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,10 @@ def by_rank(home: Path, result: dict[str, Any]) -> list[tuple[str, int, float]]:
     return rows
 
 
-def first_guesses(home: Path) -> dict[str, float]:
-    """Return the CPU-seconds a fit was expected to take by the size of its table alone."""
+def lessons_of(home: Path) -> list[Lesson]:
+    """Return what the run taught: facts of each task and what its fit took."""
     with Catalog(home / "modelworks.db") as catalog:
-        lessons = [Lesson.from_json(value) for value in catalog.memory.recall("lessons").values()]
-    return {lesson.task: first_guess(lesson.facts) for lesson in lessons}
+        return [Lesson.from_json(value) for value in catalog.memory.recall("lessons").values()]
 
 
 def made_alone(result: dict[str, Any], count: int) -> list[dict[str, Any]]:
@@ -209,7 +209,8 @@ def main() -> None:
         home = Path(folder) / "home"
         result, wall_s = produce([str(path), *(["--no-memory"] if options.no_memory else [])], home)
         bill = overhead(home, result)
-        groups = curve(result, first_guesses(home))
+        lessons = lessons_of(home)
+        groups = curve(result, {lesson.task: first_guess(lesson.facts) for lesson in lessons})
         ranks = by_rank(home, result)
         alone = made_alone(result, options.alone)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -222,6 +223,7 @@ def main() -> None:
         for line in result["lines"]
     }
     kept = {"bill": bill, "alone": alone, "lines": lines, "forecast": result["forecast"]}
+    kept["fits"] = [[*astuple(lesson.facts), lesson.cpu_s] for lesson in lessons]
     (options.out / f"{stem}.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
 

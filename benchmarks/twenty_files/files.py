@@ -15,12 +15,14 @@ class Case:
         metric: What to look at on the sealed rows.
         floor: The value an untuned gradient booster reaches there (see the data index), less a tolerance for another
             split and for small test sets.
+        ceiling: Above it a practitioner would suspect that a column knows the answer.
     """
 
     path: str
     target: str
     metric: str
     floor: float
+    ceiling: float = 1.0
 
 
 CASES = (
@@ -58,5 +60,5 @@ CASES = (
     Case("wine_quality_white/winequality-white.csv", "c11", "r2", 0.35),
     Case("nyc311_animals/311_Animals_short.csv.gz", "Descriptor", "accuracy", 0.40),
     Case("airline_tweets/TwitterUSAirlineSentiment.csv.gz", "airline_sentiment", "accuracy", 0.60),
-    Case("hate_speech/labeled_data.csv.gz", "class", "accuracy", 0.75),
+    Case("hate_speech/labeled_data.csv.gz", "class", "accuracy", 0.75, ceiling=0.97),
 )

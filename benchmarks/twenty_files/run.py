@@ -2,9 +2,8 @@
 
     python -m benchmarks.twenty_files.run --out benchmarks/twenty_files/results [--only penguins,adult]
 
-A file is accepted when the model was released and its value on the sealed rows reaches the floor of ``files.py``, or
-when it was refused or sent back for evidence although its value would have reached the floor only with a stated cause.
-A trace is never accepted.
+A file is accepted when its value on the sealed rows lies between the floor and the ceiling of ``files.py`` and it was
+released, or was held back with a cause. A trace is never accepted.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def run_case(case: Case, home: Path) -> dict[str, Any]:
 
 def accepted(row: dict[str, Any]) -> bool:
     """Say whether a practitioner would accept how the file ended."""
-    good = row["value"] is not None and row["value"] >= row["floor"]
+    good = row["value"] is not None and row["floor"] <= row["value"] <= row["ceiling"]
     return not row["trace"] and good and row["verdict"] in ("released", "needs_evidence", "refused")
 
 

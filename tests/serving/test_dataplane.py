@@ -125,13 +125,13 @@ def test_slow_models_run_in_threads_and_never_hold_up_quick_ones() -> None:
         names: set[str] = set()
         lane = bench.plane.resolve("heavy").resident.lane
         assert lane is not None
-        real = lane.session.run
+        real = lane.runner.run
 
         def run(*arguments: Any) -> Any:
             names.add(threading.current_thread().name)
             return real(*arguments)
 
-        lane.session.run = run  # type: ignore[method-assign]
+        lane.runner.run = run  # type: ignore[method-assign]
         slow = [asyncio.ensure_future(bench.infer("heavy", np.ones((32, 1000)))) for _ in range(12)]
         quick = 0
         while not all(task.done() for task in slow):

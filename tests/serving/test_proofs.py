@@ -164,7 +164,7 @@ def test_a_different_answer_is_quarantined_for_good_and_can_be_released(tmp_path
     with pytest.raises(Quarantined, match="otherwise than"):
         again.load(_with_examples(adder(), [7.0]))
     again.proofs.forget(source.digest)
-    assert again.load(_with_examples(adder(), [7.0])).session.outputs == ("prediction",)
+    assert again.load(_with_examples(adder(), [7.0])).runner.session.outputs == ("prediction",)  # type: ignore[attr-defined]
 
 
 def _greedy(node: Any, more: list[Any], constants: dict[str, Any]) -> MemorySource:

@@ -16,7 +16,7 @@ from test_dataplane import Bench
 from modelworks.core.signature import Signature
 from modelworks.serving.errors import DeadlinePassed, ModelTooLarge, NotReady, Quarantined
 from modelworks.serving.model import LoadedModel, MemorySource
-from modelworks.serving.residency import Resident, State
+from modelworks.serving.resident import Resident, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,13 +208,13 @@ def test_eviction_prefers_cheap_large_and_unused_models() -> None:
         made.hits, made.load_s, made.memory_bytes, made.clock = hits, load_s, size, clock
         return made
 
-    from modelworks.serving.residency import _worth
+    from modelworks.serving.resident import worth
 
     base = resident(1, 0.1, 1_000_000)
-    assert _worth(resident(10, 0.1, 1_000_000)) > _worth(base)
-    assert _worth(resident(1, 1.0, 1_000_000)) > _worth(base)
-    assert _worth(resident(1, 0.1, 9_000_000)) < _worth(base)
-    assert _worth(resident(1, 0.1, 1_000_000, clock=1e-6)) > _worth(base)
+    assert worth(resident(10, 0.1, 1_000_000)) > worth(base)
+    assert worth(resident(1, 1.0, 1_000_000)) > worth(base)
+    assert worth(resident(1, 0.1, 9_000_000)) < worth(base)
+    assert worth(resident(1, 0.1, 1_000_000, clock=1e-6)) > worth(base)
 
 
 def test_memory_is_measured_not_guessed() -> None:

@@ -115,6 +115,14 @@ class Client:
             item["explanation"] = explanation
         return found
 
+    def predict_many(self, models: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Ask several models of equal inputs at once; returns model -> list of predictions, or its error.
+
+        Heads of one backbone are answered from one pass over it.
+        """
+        answer = self.call("POST", "/v1/predict", {"models": list(models), "rows": list(rows)})["models"]
+        return {name: item.get("predictions", item) for name, item in answer.items()}
+
     def infer(
         self, model: str, inputs: Mapping[str, Array], *, version: str = "", key: str | None = None
     ) -> dict[str, Array]:

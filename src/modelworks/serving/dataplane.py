@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,10 @@ from modelworks.core.errors import ModelworksError
 from modelworks.serving.counters import VersionCounts
 from modelworks.serving.endpoints import Endpoint, find
 from modelworks.serving.errors import BadRequest, NotReady, RequestTooLarge
+from modelworks.serving.lane import Lane
 from modelworks.serving.model import Answer, Done, ModelSource
-from modelworks.serving.residency import Residency, Resident, State
+from modelworks.serving.residency import Residency
+from modelworks.serving.resident import Resident, State
 from modelworks.serving.routing import Policy, Route, Target, check_finite_inputs
 from modelworks.serving.tensors import Array
 from modelworks.serving.work import Work, trailing_shapes
@@ -141,6 +143,7 @@ class DataPlane:
         timeout_s: float | None = None,
         priority: int | None = None,
         traceparent: str | None = None,
+        several: tuple[Target, ...] = (),
     ) -> Work:
         """Admit a decoded request; ``done`` is called once on the loop, never before this returns.
 
@@ -169,6 +172,9 @@ class DataPlane:
                 priority=policy.priority if priority is None else priority,
                 shape=() if target.fixed else trailing_shapes(feeds),
             )
+            if several:
+                work.several = several
+                work.places = tuple(item.resident.place for item in several)
             work.target, work.key, work.reply, work.traceparent = target, key, done, traceparent
             self.residency.submit(target.resident, work)
         except ModelworksError as error:
@@ -195,28 +201,37 @@ class DataPlane:
     def _settled(self, work: Work, answer: Answer | None, error: Exception | None) -> None:
         """Keep the books of a work that has its outcome, and pass it on."""
         self.in_flight -= 1
-        target: Target = work.target
-        counts = target.counts
-        if answer is None:
-            counts.failed(error.error_code if isinstance(error, ModelworksError) else "MW5000")
+        latency = self.loop.time() - work.enqueued
+        if work.several:
+            answers = answer["heads"] if answer is not None else [None] * len(work.several)
+            for target, one in zip(work.several, answers, strict=True):
+                self._book(target, work, one, error, latency)
         else:
-            latency = self.loop.time() - work.enqueued
-            counts.requests += 1
-            counts.rows += work.rows
-            counts.latency.observe(latency)
-            counts.queue.observe(work.started - work.enqueued)
-            counts.batch.observe(work.batch_rows)
-            if self.observe is not None:
-                self.observe(target, work, answer, work.key, latency)
-            route = self.routes.get(target.endpoint)
-            if route is not None and route.shadow is not None:
-                self._mirror(target, route.shadow, work, answer)
+            self._book(work.target, work, answer, error, latency)
         if self.trace is not None:
-            self.trace(target, work, error, self.loop.time() - work.enqueued)
+            self.trace(work.target, work, error, latency)
         if work.reply is not None:
             work.reply(answer, error)
         if self.draining and not self.in_flight:
             self._drained.set()
+
+    def _book(
+        self, target: Target, work: Work, answer: Answer | None, error: Exception | None, latency: float
+    ) -> None:
+        counts = target.counts
+        if answer is None:
+            counts.failed(error.error_code if isinstance(error, ModelworksError) else "MW5000")
+            return
+        counts.requests += 1
+        counts.rows += work.rows
+        counts.latency.observe(latency)
+        counts.queue.observe(work.started - work.enqueued)
+        counts.batch.observe(work.batch_rows)
+        if self.observe is not None:
+            self.observe(target, work, answer, work.key, latency)
+        route = self.routes.get(target.endpoint)
+        if route is not None and route.shadow is not None:
+            self._mirror(target, route.shadow, work, answer)
 
     def _mirror(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
         """Run a copy on the shadow in the background and compare; nothing here reaches the client."""
@@ -261,6 +276,7 @@ class DataPlane:
         key: str | None = None,
         timeout_s: float | None = None,
         priority: int | None = None,
+        several: tuple[Target, ...] = (),
     ) -> Answer:
         """Answer a decoded request; cancelling the caller cancels the work.
 
@@ -278,13 +294,69 @@ class DataPlane:
                 future.set_exception(error or RuntimeError("no answer"))
 
         work = self.submit(
-            target, feeds, done, outputs=outputs, key=key, timeout_s=timeout_s, priority=priority
+            target,
+            feeds,
+            done,
+            outputs=outputs,
+            key=key,
+            timeout_s=timeout_s,
+            priority=priority,
+            several=several,
         )
         try:
             return await future
         except asyncio.CancelledError:
             self.forget(work)
             raise
+
+    async def infer_many(
+        self, targets: Sequence[Target], feeds: dict[str, Array], *, timeout_s: float | None = None
+    ) -> list[Answer | ModelworksError]:
+        """Answer one request for several models of equal inputs, in order; an error takes the place of its answer.
+
+        Models that are heads of one backbone are answered from one pass over it.
+
+        Raises:
+            ModelworksError: The request as a whole cannot be admitted.
+        """
+        answers: list[Answer | ModelworksError] = [NotReady("The model was not asked.")] * len(targets)
+        groups: dict[Lane, list[int]] = {}
+        alone: list[int] = []
+        ready = await asyncio.gather(
+            *(self.residency.ready(target.resident) for target in targets), return_exceptions=True
+        )
+        for index, lane in enumerate(ready):
+            if isinstance(lane, ModelworksError):
+                answers[index] = lane
+                targets[index].counts.failed(lane.error_code)
+            elif isinstance(lane, BaseException):
+                raise lane
+            elif targets[index].resident.place is not None:
+                groups.setdefault(lane, []).append(index)
+            else:
+                alone.append(index)
+
+        async def one(index: int) -> None:
+            try:
+                answers[index] = await self.infer(targets[index], feeds, timeout_s=timeout_s)
+            except ModelworksError as error:
+                answers[index] = error
+
+        async def group(members: list[int]) -> None:
+            several = tuple(targets[index] for index in members)
+            try:
+                found = await self.infer(several[0], feeds, timeout_s=timeout_s, several=several)
+            except ModelworksError as error:
+                for index in members:
+                    answers[index] = error
+                return
+            for index, answer in zip(members, found["heads"], strict=True):
+                answers[index] = answer
+
+        await asyncio.gather(
+            *(one(index) for index in alone), *(group(members) for members in groups.values())
+        )
+        return answers
 
     def forget(self, work: Work) -> None:
         """Cancel a work whose client went away."""

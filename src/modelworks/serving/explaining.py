@@ -15,14 +15,17 @@ from modelworks.core.signature import Signature
 from modelworks.evaluation.explanation import explain
 from modelworks.serving.errors import BadRequest
 from modelworks.serving.lane import Lane
+from modelworks.serving.model import Answer
 from modelworks.serving.residency import Residency
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import Array
+from modelworks.serving.work import Runner, Work
 
 MOST_ROWS = 8
 _KEPT = 64
 _MADE_UP = 3
 _MOST_PREDICTIONS = 2000
+_SLICE = 1024
 
 
 class Explainer:
@@ -64,9 +67,9 @@ class Explainer:
     def _explain(self, target: Target, lane: Lane, feeds: Mapping[str, Array]) -> list[dict[str, Any]]:
         signature = target.signature
 
-        def predict(columns: Mapping[str, Array]) -> dict[str, Array]:
+        def predict(columns: Mapping[str, Array]) -> Mapping[str, Array]:
             rows = len(next(iter(columns.values())))
-            return lane.session.run_batched(pack_columns(signature, columns, rows))
+            return answer_rows(lane.runner, target, pack_columns(signature, columns, rows))
 
         background = self._background(target)
         found = explain(predict, columns_of(signature, feeds), background, most_predictions=_MOST_PREDICTIONS)
@@ -92,6 +95,22 @@ class Explainer:
         while len(self._backgrounds) > _KEPT:
             self._backgrounds.popitem(last=False)
         return background
+
+
+def answer_rows(runner: Runner, target: Target, feeds: dict[str, Array]) -> Mapping[str, Array]:
+    """Answer many rows aside from the queue, in slices that bound memory."""
+    total = len(next(iter(feeds.values())))
+    parts: list[Answer] = []
+    for start in range(0, total, _SLICE):
+        part = {name: array[start : start + _SLICE] for name, array in feeds.items()}
+        work = Work(part, min(_SLICE, total - start), None, lambda *_: None, enqueued=0.0)
+        if target.resident.place is not None:
+            work.places = (target.resident.place,)
+        answer, error = runner.run([work])[0]
+        if answer is None:
+            raise error or RuntimeError("no answer")
+        parts.append(answer)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def columns_of(signature: Signature, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""The queue of one loaded model: bounded, batched where the measured curve says that batching pays."""
+"""The queue of one loaded model (or backbone): bounded, batched where the measured curve says that batching pays."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-from modelworks.compute.runtime import GraphSession
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Busy, DeadlinePassed
 from modelworks.serving.flight import FlightRecorder, slot_of
-from modelworks.serving.work import Outcome, Work, run_stacked
+from modelworks.serving.work import Outcome, Runner, Work
 
 PRIORITIES = 2
 
@@ -61,12 +60,12 @@ class Pooled(Protocol):
 
 
 class Lane:
-    """Works waiting for one session. Lives on the event loop; only ``execute`` may be called elsewhere.
+    """Works waiting for one runner. Lives on the event loop.
 
     Args:
         name: For messages.
         digest: SHA-256 of the package, in hex digits.
-        session: The loaded graph.
+        runner: Runs the batches.
         curve: Its measured latency.
         limits: Bounds of queue and batch.
         loop: The event loop.
@@ -77,7 +76,7 @@ class Lane:
         self,
         name: str,
         digest: str,
-        session: GraphSession,
+        runner: Runner,
         curve: LatencyCurve,
         limits: LaneLimits,
         loop: AbstractEventLoop,
@@ -85,7 +84,7 @@ class Lane:
     ) -> None:
         self.name = name
         self.digest = slot_of(digest)
-        self.session = session
+        self.runner = runner
         self.curve = curve
         self.limits = limits
         self.counts = LaneCounts()
@@ -139,7 +138,7 @@ class Lane:
                 return
             self._pooled.recorder.begin(0, self.digest)
             start = perf_counter()
-            outcomes = run_stacked(self.session, batch)
+            outcomes = self.runner.run(batch)
             self._pooled.recorder.end(0)
             self.counts.inline_runs += 1
             self.deliver(batch, outcomes, perf_counter() - start)

@@ -7,9 +7,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -20,12 +21,44 @@ from modelworks.core.signature import Signature, Tensor
 from modelworks.packaging.replay import ReplayLimits, replay
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Quarantined
+from modelworks.serving.heads.embeddings import EmbeddingCache
+from modelworks.serving.heads.runner import BackboneRunner, agrees
+from modelworks.serving.heads.split import Head, Split, split_head
 from modelworks.serving.memory import allocated_bytes, trim
 from modelworks.serving.model import LoadedModel, ModelSource
 from modelworks.serving.tensors import DTYPES, Array
-from modelworks.serving.work import Work, run_stacked
+from modelworks.serving.work import GraphRunner, Runner, Work
 
 Prove = Callable[[ModelSource, LoadedModel], None]
+
+
+_HEAD_OVERHEAD = 2048
+_WORTH_CACHING_S = 200e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A shared backbone; it lives as long as a head of it is loaded.
+
+    Attributes:
+        digest: SHA-256 of its own graph.
+        runner: Its session, heads and cache.
+        curve: Measured latency with one head.
+        memory_bytes: Measured memory.
+    """
+
+    digest: str
+    runner: BackboneRunner
+    curve: LatencyCurve
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedHead:
+    """A head and the backbone it shares with others."""
+
+    head: Head
+    backbone: Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,27 +66,32 @@ class Loaded:
     """A session and what its load showed.
 
     Attributes:
-        session: The loaded graph.
+        runner: Runs batches: the graph of its own, or the backbone it shares.
         curve: Latency by batch size, measured through the stacking that requests go through.
-        memory_bytes: Bytes the load and its warm-up runs left allocated.
+        memory_bytes: Bytes the load and its warm-up runs left allocated (of a head: its own part).
+        shared: The head and its backbone, if it shares one.
         load_s: Elapsed seconds of verifying, loading and warming up (without the proof).
     """
 
-    session: GraphSession
+    runner: Runner
     curve: LatencyCurve
     memory_bytes: int
     load_s: float
+    shared: SharedHead | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """How a package's first load in the limited child ended; kept by digest."""
+    """How a package's first load in the limited child ended; kept by digest.
+
+    ``shares`` says whether its parts, backbone and head, were found to answer as the whole does.
+    """
 
     digest: str
     outcome: str
     cause: str
     wall: float
-    memory_bytes: int = 0
+    shares: bool | None = None
 
 
 class Proofs:
@@ -108,7 +146,9 @@ class LoadLimits:
         warm_up_s: Most time for measuring the latency curve.
         batch_rows: Largest batch that is measured.
         batch_s: Longest run a batch may be grown to.
-        threads: Threads of one run; 0 measures whether more than one pays.
+        threads: Threads of one run.
+        cache_bytes: Bytes of embeddings kept per shared backbone; 0 keeps none.
+        share: Whether heads share backbones.
     """
 
     proof: ReplayLimits = ReplayLimits()  # noqa: RUF009 - frozen
@@ -116,6 +156,8 @@ class LoadLimits:
     batch_rows: int = 64
     batch_s: float = 0.05
     threads: int = 1
+    cache_bytes: int = 32 * 2**20
+    share: bool = True
 
 
 class Loader:
@@ -130,6 +172,7 @@ class Loader:
         self.proofs = proofs
         self.limits = limits
         self._building = threading.Lock()
+        self._backbones: WeakValueDictionary[str, Backbone] = WeakValueDictionary()
 
     def load(self, source: ModelSource) -> Loaded:
         """Verify, prove if this digest never was, load, warm up and measure.
@@ -150,14 +193,12 @@ class Loader:
             proof_s = time.perf_counter() - proof_start
         try:
             with self._building:
-                loaded = self._build(source.signature, model)
+                loaded = self._build(source, model)
         except TrustError as error:
             self.quarantine(source.digest, error.message)
             raise Quarantined(f"Model '{source.name}' is quarantined: {error.message}") from error
         load_s = time.perf_counter() - start - proof_s
-        return Loaded(
-            session=loaded.session, curve=loaded.curve, memory_bytes=loaded.memory_bytes, load_s=load_s
-        )
+        return replace(loaded, load_s=load_s)
 
     def _prove(self, source: ModelSource, model: LoadedModel) -> None:
         examples = model.examples
@@ -181,39 +222,89 @@ class Loader:
             if give_back:
                 trim()
 
-    def _build(self, signature: Signature, model: LoadedModel) -> Loaded:
+    def _build(self, source: ModelSource, model: LoadedModel) -> Loaded:
+        samples = sample_feeds(source.signature, model.examples)
+        known = self.proofs.of(source.digest)
+        if self.limits.share and (known is None or known.shares is not False):
+            split = split_head(model.onnx, source.signature)
+            loaded = self._build_head(source, model, split, samples) if split is not None else None
+            if loaded is not None:
+                return loaded
         before = allocated_bytes()
         start = time.perf_counter()
-        session = GraphSession(model.onnx, threads=max(1, self.limits.threads), arena=False)
-        check_names(session, signature)
-        curve = LatencyCurve(self.limits.batch_rows)
-        samples = sample_feeds(signature, model.examples)
-        if samples:
-            self._warm_up(session, signature, samples, curve)
+        session = self._session(model.onnx)
+        check_names(session, source.signature)
+        runner = GraphRunner(session)
+        curve = self._measure(runner, samples, stack=stacks(session, source.signature, samples))
         # Garbage that other threads free meanwhile can only make the difference too small; weights are never
         # smaller than half the file.
         memory = max(len(model.onnx) // 2, allocated_bytes() - before)
-        return Loaded(session=session, curve=curve, memory_bytes=memory, load_s=time.perf_counter() - start)
+        return Loaded(runner=runner, curve=curve, memory_bytes=memory, load_s=time.perf_counter() - start)
 
-    def _warm_up(
-        self,
-        session: GraphSession,
-        signature: Signature,
-        samples: list[dict[str, Array]],
-        curve: LatencyCurve,
-    ) -> None:
-        feeds = samples[0]
+    def _build_head(
+        self, source: ModelSource, model: LoadedModel, split: Split, samples: list[dict[str, Array]]
+    ) -> Loaded | None:
+        """Load a head beside the others of its backbone; ``None`` if its parts do not answer as the whole."""
+        if not samples:
+            return None
+        start = time.perf_counter()
+        backbone = self._backbones.get(split.digest)
+        known = self.proofs.of(source.digest)
+        if backbone is None:
+            before = allocated_bytes()
+            runner = BackboneRunner(self._session(split.backbone), 0)
+            curve = self._measure_backbone(runner, split.head, samples)
+            if self.limits.cache_bytes and curve.estimate(1) > _WORTH_CACHING_S:
+                runner.cache = EmbeddingCache(self.limits.cache_bytes)
+            memory = max(len(split.backbone) // 2, allocated_bytes() - before)
+            backbone = Backbone(digest=split.digest, runner=runner, curve=curve, memory_bytes=memory)
+        if known is None or known.shares is None:
+            same = agrees(backbone.runner, split.head, self._session(model.onnx), samples)
+            if known is not None:
+                self.proofs.put(replace(known, shares=same))
+            if not same:
+                return None
+        self._backbones[split.digest] = backbone
+        return Loaded(
+            runner=backbone.runner,
+            curve=backbone.curve,
+            memory_bytes=split.head.nbytes + _HEAD_OVERHEAD,
+            load_s=time.perf_counter() - start,
+            shared=SharedHead(head=split.head, backbone=backbone),
+        )
+
+    def _session(self, onnx: bytes) -> GraphSession:
+        return GraphSession(onnx, threads=max(1, self.limits.threads), arena=False)
+
+    def _measure(self, runner: Runner, samples: list[dict[str, Array]], *, stack: bool) -> LatencyCurve:
+        curve = LatencyCurve(self.limits.batch_rows)
+        if not samples:
+            return curve
+        measured = curve if stack else LatencyCurve(1)
 
         def run(rows: int) -> None:
-            works = [Work(feeds, 1, None, _ignore, enqueued=0.0) for _ in range(rows)]
-            run_stacked(session, works)
+            runner.run([Work(samples[0], 1, None, _ignore, enqueued=0.0) for _ in range(rows)])
 
-        if stacks(session, signature, samples):
-            curve.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
-        else:
-            alone = LatencyCurve(1)
-            alone.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
-            curve.sizes, curve.seconds = alone.sizes, alone.seconds
+        measured.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
+        if not stack:
+            curve.sizes, curve.seconds = measured.sizes, measured.seconds
+        return curve
+
+    def _measure_backbone(
+        self, runner: BackboneRunner, head: Head, samples: list[dict[str, Array]]
+    ) -> LatencyCurve:
+        curve = LatencyCurve(self.limits.batch_rows)
+        alone = BackboneRunner(runner.session, 0)
+        place = alone.stack.add(head, idle=True)
+
+        def run(rows: int) -> None:
+            works = [Work(samples[0], 1, None, _ignore, enqueued=0.0) for _ in range(rows)]
+            for work in works:
+                work.places = (place,)
+            alone.run(works)
+
+        curve.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
+        return curve
 
 
 def check_names(session: GraphSession, signature: Signature) -> None:

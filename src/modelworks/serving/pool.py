@@ -11,7 +11,7 @@ from time import thread_time
 from modelworks.serving.errors import DeadlinePassed, NotReady, RunFailed
 from modelworks.serving.flight import FlightRecorder
 from modelworks.serving.lane import Lane
-from modelworks.serving.work import Outcome, Work, run_stacked
+from modelworks.serving.work import Outcome, Work
 
 _SWEEP_S = 0.02
 
@@ -110,7 +110,7 @@ class WorkerPool:
         self.recorder.begin(slot, lane.digest)
         start = thread_time()
         try:
-            outcomes = run_stacked(lane.session, batch)
+            outcomes = lane.runner.run(batch)
         except Exception as error:
             failure = RunFailed(f"The run failed ({type(error).__name__}).")
             outcomes = [(None, failure) for _ in batch]

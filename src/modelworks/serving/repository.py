@@ -7,7 +7,7 @@ from typing import Any
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.dataplane import DataPlane
 from modelworks.serving.errors import Quarantined
-from modelworks.serving.residency import State
+from modelworks.serving.resident import State
 
 _STATES = {
     State.COLD: "UNAVAILABLE",

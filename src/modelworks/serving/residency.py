@@ -8,8 +8,7 @@ from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from time import monotonic
 
 from modelworks.core.errors import ModelworksError
@@ -17,6 +16,8 @@ from modelworks.serving.errors import Busy, DeadlinePassed, ModelTooLarge, NotRe
 from modelworks.serving.lane import Lane, LaneLimits, Pooled
 from modelworks.serving.loading import Loaded, Loader
 from modelworks.serving.model import ModelSource
+from modelworks.serving.resident import Resident, State, worth
+from modelworks.serving.sharing import Sharing
 from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
@@ -24,53 +25,6 @@ _GUESS_FACTOR = 1.5
 _GUESS_FLOOR = 1024 * 1024
 _SWEEP_S = 0.05
 _TRIM_BYTES = 16 * 2**20
-
-
-class State(StrEnum):
-    """Where a model stands."""
-
-    COLD = "cold"
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    QUARANTINED = "quarantined"
-    UNLOADED = "unloaded"
-
-
-@dataclass(eq=False, slots=True)
-class Resident:
-    """One package the server may load.
-
-    Attributes:
-        source: Where its verified bytes come from.
-        state: Where it stands.
-        lane: Its queue and session while it is ready.
-        memory_bytes: Measured size; a guess from the graph's size until it was loaded once.
-        measured: Whether ``memory_bytes`` is measured.
-        load_s: Seconds of its last load.
-        hits: Requests since it came in, halved at every eviction.
-        clock: The cache clock at its last use (GreedyDual).
-        pins: Why it may not be evicted.
-        backlog: Works that wait for the load.
-        cause: Why it failed or is quarantined.
-    """
-
-    source: ModelSource
-    state: State = State.COLD
-    lane: Lane | None = None
-    memory_bytes: int = 0
-    measured: bool = False
-    load_s: float = 0.0
-    hits: float = 0.0
-    clock: float = 0.0
-    pins: set[str] = field(default_factory=set)
-    backlog: deque[Work] = field(default_factory=deque)
-    backlog_rows: int = 0
-    loading: Future[None] | None = None
-    cause: str = ""
-    loads: int = 0
-    evictions: int = 0
-    retry_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -126,6 +80,7 @@ class Residency:
         self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="serving-load")
         self._room: deque[Future[None]] = deque()
         self._clock = 0.0
+        self._sharing: Sharing[Resident] = Sharing()
         self._freed_since_trim = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep: TimerHandle | None = None
@@ -169,6 +124,8 @@ class Residency:
         resident.clock = self._clock
         lane = resident.lane
         if lane is not None and resident.state is State.READY:
+            if resident.place is not None and not work.several:
+                work.places = (resident.place,)
             lane.submit(work)
             return
         self._check_loadable(resident)
@@ -285,15 +242,7 @@ class Residency:
         resident.load_s = loaded.load_s
         # Now that the size is measured, it may turn out not to fit after all.
         self._check_fit(resident)
-        resident.lane = Lane(
-            resident.source.name,
-            resident.source.digest,
-            loaded.session,
-            loaded.curve,
-            self._lane_limits,
-            self._loop,
-            self._pool,
-        )
+        resident.lane = self._lane(resident, loaded)
         resident.state = State.READY
         resident.cause = ""
         resident.loads += 1
@@ -302,6 +251,25 @@ class Residency:
         self.counts.load_s += loaded.load_s
         self.used_bytes += resident.memory_bytes
         self._evict_down_to(self.cap_bytes - self.reserved_bytes, keep=resident)
+
+    def _lane(self, resident: Resident, loaded: Loaded) -> Lane:
+        """Return the lane of a loaded model: its own, or the one of its backbone."""
+        shared = loaded.shared
+        lane = self._sharing.lane(shared.backbone) if shared is not None else None
+        if lane is None:
+            lane = Lane(
+                resident.source.name,
+                resident.source.digest,
+                loaded.runner,
+                loaded.curve,
+                self._lane_limits,
+                self._loop,
+                self._pool,
+            )
+        if shared is not None:
+            added, resident.place = self._sharing.join(shared, lane, resident)
+            self.used_bytes += added
+        return lane
 
     def _failed(self, resident: Resident, error: Exception) -> None:
         self.counts.load_failures += 1
@@ -325,6 +293,8 @@ class Residency:
                 if lane is None:
                     self._check_loadable(resident)
                     raise NotReady(f"Model '{resident.source.name}' was not loaded: {resident.cause}")
+                if resident.place is not None:
+                    work.places = (resident.place,)
                 lane.submit(work)
             except ModelworksError as error:
                 work.settle(None, error)
@@ -370,12 +340,17 @@ class Residency:
             ]
             if not idle:
                 return False
-            self._evict(min(idle, key=_worth))
+            self._evict(min(idle, key=worth))
         return True
+
+    def _idle(self, resident: Resident) -> bool:
+        """Say whether nothing runs on the model, or it is a head and others stay on its backbone."""
+        lane = resident.lane
+        return lane is not None and (lane.idle or self._sharing.has_company(resident))
 
     def _evict(self, resident: Resident) -> None:
         lane, resident.lane = resident.lane, None
-        self._clock = max(self._clock, _worth(resident))
+        self._clock = max(self._clock, worth(resident))
         resident.state = State.COLD
         resident.hits *= 0.5
         resident.evictions += 1
@@ -383,8 +358,12 @@ class Residency:
         self.used_bytes -= resident.memory_bytes
         self._freed_since_trim += resident.memory_bytes
         # Freeing a large session takes milliseconds: the last reference goes in a loader thread.
-        held = [lane]
-        del lane
+        backbone = self._sharing.leave(resident)
+        resident.place = None
+        if backbone is not None:
+            self.used_bytes -= backbone.memory_bytes
+        held = [lane, backbone]
+        del lane, backbone
         due = self._freed_since_trim > _TRIM_BYTES
         if due:
             self._freed_since_trim = 0
@@ -436,10 +415,6 @@ class Residency:
         for task in list(self._tasks):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _worth(resident: Resident) -> float:
-    return resident.clock + resident.hits * max(resident.load_s, 1e-4) / max(resident.memory_bytes, 1)
 
 
 def _resolve(waiter: Future[None]) -> None:

@@ -12,7 +12,7 @@ from modelworks.core.signature import Signature
 from modelworks.serving.counters import VersionCounts
 from modelworks.serving.endpoints import Endpoint, share_point
 from modelworks.serving.errors import BadRequest, UnknownModel
-from modelworks.serving.residency import Resident
+from modelworks.serving.resident import Resident
 from modelworks.serving.tensors import Array
 from modelworks.serving.work import finite
 

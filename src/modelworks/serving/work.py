@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class Work:
         key: The client's key of the subject, for the observation log.
         reply: The door's own callback.
         traceparent: The client's W3C trace context, if it sent one.
+        places: Heads it asks for, if the model is a head on a shared backbone.
+        several: The targets of all of them, if the answer is to hold each under ``heads``.
     """
 
     __slots__ = (
@@ -50,10 +52,12 @@ class Work:
         "feeds",
         "key",
         "outputs",
+        "places",
         "priority",
         "reply",
         "rows",
         "settled",
+        "several",
         "shape",
         "started",
         "target",
@@ -87,6 +91,8 @@ class Work:
         self.key: str | None = None
         self.reply: Done | None = None
         self.traceparent: str | None = None
+        self.places: tuple[Any, ...] = ()
+        self.several: tuple[Any, ...] = ()
 
     def settle(self, answer: Answer | None, error: Exception | None) -> bool:
         """Deliver the outcome once; returns whether this call was the one that did."""
@@ -106,6 +112,29 @@ class Work:
 def trailing_shapes(feeds: dict[str, Array]) -> tuple[Any, ...]:
     """Return the feeds' shapes without the row axis."""
     return tuple(array.shape[1:] for array in feeds.values())
+
+
+class Runner(Protocol):
+    """Runs works in one go; may be called from any thread."""
+
+    def run(self, works: Sequence[Work]) -> list[Outcome]:
+        """Return one outcome per work; never raises."""
+        ...
+
+
+class GraphRunner:
+    """Runs works on a graph of their own.
+
+    Args:
+        session: The loaded graph.
+    """
+
+    def __init__(self, session: GraphSession) -> None:
+        self.session = session
+
+    def run(self, works: Sequence[Work]) -> list[Outcome]:
+        """Run works as one batch."""
+        return run_stacked(self.session, works)
 
 
 def run_stacked(session: GraphSession, works: Sequence[Work]) -> list[Outcome]:

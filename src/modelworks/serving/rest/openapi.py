@@ -87,6 +87,20 @@ SCHEMAS: dict[str, Any] = {
             "explanations": {"type": "array", "items": {"type": "object"}},
         },
     },
+    "PredictManyRequest": {
+        "type": "object",
+        "required": ["models", "rows"],
+        "additionalProperties": False,
+        "properties": {
+            "models": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+            "rows": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "object", "additionalProperties": True},
+            },
+            "timeout_ms": {"type": "number", "exclusiveMinimum": 0},
+        },
+    },
     "Outcome": {
         "type": "object",
         "required": ["key", "value"],
@@ -144,6 +158,7 @@ SCHEMAS: dict[str, Any] = {
 _BODIES = {
     "/infer": ("InferRequest", "InferResponse"),
     "/predict": ("PredictRequest", "PredictResponse"),
+    "/v1/predict": ("PredictManyRequest", "Any"),
     "/outcomes": ("Outcome", "Any"),
     "/deploy": ("Deploy", "Any"),
     "/promote": ("Version", "Any"),
@@ -191,7 +206,8 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     tail = "/" + route.pattern.rpartition("/")[2]
-    sent, answered = _BODIES.get(tail, (None, "Any")) if route.method == "POST" else (None, "Any")
+    forms = _BODIES.get(route.pattern) or _BODIES.get(tail)
+    sent, answered = forms if forms is not None and route.method == "POST" else (None, "Any")
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.pattern}").strip("_"),

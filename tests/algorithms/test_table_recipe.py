@@ -14,9 +14,7 @@ from modelworks.testing.estimator_suite import answers, sample_table
 CASES = estimator_suite.cases(TableRecipe().card.kinds)
 
 
-@pytest.mark.parametrize(
-    ("check", "kind"), CASES, ids=[f"{check.__name__}-{kind}" for check, kind in CASES]
-)
+@pytest.mark.parametrize(("check", "kind"), CASES, ids=[f"{check.__name__}-{kind}" for check, kind in CASES])
 def test_the_recipe_passes_the_exam(check: estimator_suite.Check, kind: TaskKind) -> None:
     estimator_suite.run(check, TableRecipe, kind)
 

@@ -10,7 +10,7 @@ from onnx import AttributeProto, TensorProto
 
 from modelworks.packaging import wire
 from modelworks.packaging.inspection import ATTRIBUTE_FIELDS, TENSOR_FIELDS
-from modelworks.packaging.wire import WireError, read_message
+from modelworks.packaging.wire import BYTES, Field, WireError, read_message
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SIZES = st.sampled_from([0, 1, 3, 16, 17, 18, 40, 300])
@@ -89,3 +89,16 @@ def test_an_overlong_number_in_a_run_is_refused() -> None:
     run = b"\x40\x01" * 40 + b"\x40" + b"\xff" * 12 + b"\x01"
     with pytest.raises(WireError):
         wire.numbers(read_message(memoryview(run), ATTRIBUTE_FIELDS)["ints"], "int64")
+
+
+def test_a_padded_tag_is_refused_and_not_read_for_ever() -> None:
+    texts = {9: Field("strings", BYTES, many=True, texts=True)}
+    padded = bytes([(9 << 3 | 2) | 0x80, 0, 1, 65])
+    with pytest.raises(WireError, match="longer than it needs"):
+        read_message(memoryview(padded), texts)
+
+
+def test_a_text_of_another_wire_type_is_refused() -> None:
+    texts = {9: Field("strings", BYTES, many=True, texts=True)}
+    with pytest.raises(WireError, match="wire type 0"):
+        read_message(memoryview(bytes([9 << 3, 1, 65])), texts)

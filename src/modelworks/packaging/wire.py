@@ -83,6 +83,9 @@ def read_message(data: memoryview, fields: Mapping[int, Field]) -> dict[str, lis
     position, end = 0, len(data)
     while position < end:
         tag, after = _varint(data, position)
+        if after - position > 1 and data[after - 1] == 0:
+            # Every writer uses the shortest form; a padded tag would not match the runs that are looked for below.
+            raise WireError("a tag is written longer than it needs")
         field = fields.get(tag >> 3)
         if field is None:
             raise WireError(f"field {tag >> 3} is not known here")
@@ -94,7 +97,7 @@ def read_message(data: memoryview, fields: Mapping[int, Field]) -> dict[str, lis
             run, position = _run(data, position, tag, wire)
             values.append(run)
             continue
-        if field.texts:
+        if field.texts and wire == BYTES:
             position = _short_texts(data, position, tag, values)
             if position == end or data[position] != tag:
                 continue

@@ -136,6 +136,7 @@ def test_secrets_and_private_folders_stay_outside(onnx_bytes: bytes, key: Signin
     local = given.build_arguments(onnx_bytes, key)
     local["task"] = replace(local["task"], data="/home/ann/secret-project/churn.csv")
     local["lineage"]["dataset"]["name"] = "/home/ann/secret-project/churn.csv"
+    local["report"] = {"commands": [["Ask it", "mw predict churn /home/ann/secret-project/churn.csv"]]}
     build(tmp_path / "q", **local)
     for name, data in contents(tmp_path / "q").items():
         assert b"secret-project" not in data, name

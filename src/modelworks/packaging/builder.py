@@ -89,12 +89,13 @@ def build(
     if folder.exists():
         raise Conflict(f"There is something at {folder.name} already.", where=str(folder))
     golden = golden_examples(session or GraphSession(model.onnx), model.signature, examples)
+    names = _public_names(task, lineage)
     head = _head(
         model=model, task=task, schema=schema, evaluation=evaluation, verdict=verdict, lineage=lineage,
-        measured=measured, cost=cost, created=created, licences=licences or {},
+        measured=measured, cost=cost, created=created, licences=licences or {}, names=names,
     )  # fmt: skip
     told = without_secrets(
-        {"evaluation": evaluation, "profile": profile, "fit": model.diagnostics, **(report or {})}
+        {"evaluation": evaluation, "profile": profile, "fit": model.diagnostics, **(report or {})}, names
     )
     files = _listed_files(head, told, {MODEL: model.onnx, EXAMPLES: _json(golden)})
     manifest = _json({**head, "files": _entries(files)})
@@ -143,35 +144,38 @@ def _head(
     cost: Mapping[str, Any],
     created: float,
     licences: Mapping[str, str],
+    names: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the manifest's data without ``files``."""
-    lineage, told = without_secrets(lineage), without_secrets(asdict(task))
+    lineage = without_secrets(lineage, names)
     dataset = dict(lineage["dataset"])
-    if "name" in dataset:
-        dataset["name"] = public_name(str(dataset["name"]))
-    told["data"] = public_name(task.data)
-    if task.split.test_data:
-        told["split"]["test_data"] = public_name(task.split.test_data)
     empty = Manifest(
         name=task.name,
         created=iso(created),
-        task=told,
+        task=without_secrets(asdict(task), names),
         signature=model.signature,
         columns=tuple(schema[name].to_json() for name in model.signature.columns),
         dataset=dataset,
         recipe={**lineage.get("recipe", {}), **_chosen(model)},
         code={"name": "modelworks", "version": VERSION},
-        metrics=tuple(without_secrets(evaluation.get("measures", ()))),
-        verdict=without_secrets(verdict.to_json()),
+        metrics=tuple(without_secrets(evaluation.get("measures", ()), names)),
+        verdict=without_secrets(verdict.to_json(), names),
         lineage={**lineage, "dataset": dataset},
         licences={"code": "Apache-2.0", "data": str(dataset.get("licence") or "not stated"), **licences},
         measured={**measured, "size_bytes": len(model.onnx)},
-        cost=dict(without_secrets(cost)),
+        cost=dict(without_secrets(cost, names)),
         files={},
     )
     data = empty.to_json()
     del data["files"]
     return data
+
+
+def _public_names(task: Task, lineage: Mapping[str, Any]) -> dict[str, str]:
+    """Return how the sources of a task are told: a path by its last part, a URL without secrets."""
+    sources = (task.data, task.split.test_data, lineage["dataset"].get("name"))
+    told = {str(source): public_name(str(source)) for source in sources if source}
+    return {private: public for private, public in told.items() if private != public}
 
 
 def _chosen(model: FittedModel) -> dict[str, Any]:

@@ -16,14 +16,23 @@ _HIDDEN_NAMES = (
 _PARAMETER = re.compile(rf"(?P<name>[?&;](?:[A-Za-z0-9_-]*(?:{_HIDDEN_NAMES}))=)[^&;\s'\"<>]+", re.IGNORECASE)
 
 
-def without_secrets(value: Any) -> Any:
-    """Return plain data with the user part of URLs and secret query parameters hidden in every text."""
+def without_secrets(value: Any, sources: Mapping[str, str] | None = None) -> Any:
+    """Return plain data with the user part of URLs and secret query parameters hidden in every text.
+
+    Args:
+        value: Plain data.
+        sources: Names of sources that are told by another name wherever they stand in a text.
+    """
     if isinstance(value, str):
+        for private, public in (sources or {}).items():
+            value = value.replace(private, public)
         return hide(value)
     if isinstance(value, Mapping):
-        return {hide(str(key)): without_secrets(item) for key, item in value.items()}
+        return {
+            without_secrets(str(key), sources): without_secrets(item, sources) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [without_secrets(item) for item in value]
+        return [without_secrets(item, sources) for item in value]
     return value
 
 

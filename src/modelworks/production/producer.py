@@ -39,6 +39,9 @@ from modelworks.workflow.scheduler import Scheduler
 from modelworks.workflow.step import Step
 
 LESSONS = "lessons"
+SHORT = 16
+"""Letters of a table's digest that a release remembers: enough to tell tables apart, and no claim on the artifact."""
+
 _LATER = 1e6
 """Added to the priority of what follows a fit, so that tasks end before others begin."""
 
@@ -217,7 +220,7 @@ class Producer:
 
     def _start_fit(self, work: Work) -> None:
         start = self.decisions.once(
-            f"start:{work.table.tree[:16]}:{work.task.name}", lambda: self._start(work)
+            f"start:{work.table.tree[:SHORT]}:{work.task.name}", lambda: self._start(work)
         )
         work.champion, work.created = start["champion"], start["created"]
         limits = work.task.limits
@@ -243,7 +246,7 @@ class Producer:
         advice = (
             advise(work.planned.facts, list(self._lessons.values())) if self._conditions.memory else Advice()
         )
-        champion = self._releases.champion(work.task.name, self._conditions.run, work.table.tree)
+        champion = self._releases.champion(work.task.name, self._conditions.run, work.table.tree[:SHORT])
         return {"advice": advice.to_json(), "champion": champion, "created": self._clock.wall()}
 
     def _fitted(self, work: Work, handle: Handle) -> None:
@@ -299,7 +302,7 @@ class Producer:
             return
         made = {
             "run": self._conditions.run,
-            "table": work.table.tree,
+            "table": work.table.tree[:SHORT],
             "package": handle.value["package"],
         }
         folder = self._releases.release(work.task.name, made, handle.outputs)

@@ -49,7 +49,7 @@ class Releases:
 
         Args:
             name: The model's name.
-            made: ``run``, ``table`` (digest of the data), ``package`` (its digest).
+            made: ``run``, ``table`` (beginning of the data's digest), ``package`` (its digest).
             outputs: Files of the step that made it; those below ``package/`` are released.
 
         Returns:

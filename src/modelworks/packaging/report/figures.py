@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 METRIC_NAMES = {
-    "roc_auc": "ROC AUC", "average_precision": "Average precision", "log_loss": "Log loss", "brier": "Brier score",
-    "ece": "Calibration error (ECE)", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "f1": "F1",
+    "roc_auc": "ROC AUC", "roc_auc_ovr": "ROC AUC, one against the rest", "roc_auc_macro": "ROC AUC, mean of labels",
+    "average_precision": "Average precision", "average_precision_macro": "Average precision, mean of labels",
+    "log_loss": "Log loss", "brier": "Brier score", "ece": "Calibration error (ECE)", "accuracy": "Accuracy",
+    "mean_accuracy": "Accuracy, mean of labels", "balanced_accuracy": "Balanced accuracy", "f1": "F1",
     "macro_f1": "Macro F1", "precision": "Precision", "recall": "Recall", "mcc": "Matthews correlation",
-    "kappa": "Cohen's kappa", "rmse": "RMSE", "mae": "Mean absolute error", "median_absolute_error":
-    "Median absolute error", "mape": "MAPE", "smape": "sMAPE", "rmsle": "RMSLE", "r2": "R\u00b2", "spearman":
-    "Spearman's rank correlation", "pinball": "Pinball loss", "coverage": "Interval coverage",
+    "rmse": "RMSE", "mae": "Mean absolute error", "median_ae": "Median absolute error", "mape": "MAPE",
+    "smape": "sMAPE", "rmsle": "RMSLE", "r2": "R\u00b2", "quantile_loss": "Quantile loss",
+    "interval_coverage": "Share inside the interval", "interval_width": "Width of the interval",
 }  # fmt: skip
 LARGEST = 1e15
 MISSING = "\u2013"

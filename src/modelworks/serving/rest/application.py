@@ -172,6 +172,9 @@ class Application:
         task = asyncio.ensure_future(self._finish(call, answered))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if asyncio.iscoroutine(answered):
+            # A client that is gone before the task began leaves the handler's coroutine unstarted.
+            task.add_done_callback(lambda _: answered.close())
         exchange.on_gone = task.cancel
 
     async def _finish(self, call: Call, answered: Awaitable[Response]) -> None:

@@ -142,6 +142,35 @@ def multilabel() -> dict[str, Any]:
     return {**base("multilabel"), "evaluation": evaluation}
 
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def samples() -> dict[str, Any]:
+    """A report of what there is to look at in every modality at once."""
+    picture = {"media": "image/png", "data": PIXEL}
+    shown = {
+        "about": "Nearest by the cosine of the embedding.",
+        "groups": [
+            {
+                "title": "Most confident errors", "note": "The model was sure and wrong.",
+                "items": [
+                    {"row": 7, "truth": "cat", "said": "dog", "share": 0.97, "picture": picture, "heat": picture,
+                     "near": [{"truth": "dog", "similarity": 0.9, "picture": picture}]},
+                    {"name": "review 3", "truth": "good", "said": "bad", "share": 0.8, "text": "not at all <b>bad</b> " * 40},
+                    {"row": 9, "truth": "pump", "score": 3.2, "series": [[0.0, 1.0, 0.5], [1.0, 0.0, 0.2]]},
+                ],
+            }
+        ],
+        "map": {"x": [0.0, 1.0, 2.0], "y": [0.5, 1.0, 0.0], "truth": ["cat", "dog", "cat"], "right": [True, False, True], "explained": 0.42},
+        "forecasts": [
+            {"name": "OT", "history": [1.0, 2.0, 3.0], "prediction": [3.5, 4.0], "low": [3.0, 3.2], "high": [4.0, 4.9],
+             "actual": [3.4, 4.4], "level": 0.8, "metric": "mase", "value": 0.7}
+        ],
+        "timelines": [{"name": "valve", "values": [0.0, 0.1, 5.0, 0.2], "scores": [0.1, 0.2, 4.0, 0.1], "threshold": 1.0, "events": [[2, 3]]}],
+    }  # fmt: skip
+    return {**multiclass(), "samples": shown}
+
+
 def order() -> dict[str, Any]:
     verdicts = ["released", "refused", "needs_evidence", "failed"]
     lines = [
@@ -166,4 +195,10 @@ def order() -> dict[str, Any]:
     }  # fmt: skip
 
 
-PAGES = {"binary": binary, "regression": regression, "multiclass": multiclass, "multilabel": multilabel}
+PAGES = {
+    "binary": binary,
+    "regression": regression,
+    "multiclass": multiclass,
+    "multilabel": multilabel,
+    "samples": samples,
+}

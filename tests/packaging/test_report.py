@@ -19,19 +19,20 @@ from hypothesis import strategies as st
 from modelworks.packaging import render_model_report, render_order_report
 from modelworks.packaging.report.figures import duration, escaped, money, number, percent, size_of
 from modelworks.packaging.report.page import policy, style_sheet
+from modelworks.packaging.report.sample_plots import thinned
 from modelworks.packaging.report.svg import nice_ticks
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "img"}
 ALLOWED_TAGS = {
     "html", "head", "meta", "title", "style", "body", "a", "main", "header", "p", "h1", "h2", "h3", "div", "nav",
     "section", "table", "thead", "tbody", "tr", "th", "td", "svg", "rect", "circle", "line", "polyline", "polygon",
     "path", "text", "span", "br", "ul", "li", "dl", "dt", "dd", "pre", "code", "details", "summary", "figure",
-    "figcaption", "footer", "strong",
+    "figcaption", "footer", "strong", "img",
 }  # fmt: skip
 ALLOWED_ATTRIBUTES = {
     "lang", "charset", "http-equiv", "content", "name", "class", "id", "href", "aria-label", "aria-labelledby",
     "aria-hidden", "role", "scope", "width", "height", "viewbox", "preserveaspectratio", "x", "y", "x1", "x2",
-    "y1", "y2", "cx", "cy", "r", "d", "points", "transform",
+    "y1", "y2", "cx", "cy", "r", "d", "points", "transform", "src", "alt",
 }  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -87,6 +88,12 @@ def assert_safe(html: str) -> Reader:
         assert set(attributes) <= ALLOWED_ATTRIBUTES, (tag, attributes)
         link = attributes.get("href")
         assert link is None or re.fullmatch(r"#[a-z-]+|[A-Za-z0-9][A-Za-z0-9._/-]*", link), link
+        assert ("src" in attributes) == (tag == "img"), tag
+        if tag == "img":
+            assert re.fullmatch(
+                r"data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/]+=*", attributes["src"] or ""
+            )
+            assert attributes["alt"]
     html.encode("utf-8")
     return reader
 
@@ -177,6 +184,48 @@ def test_nothing_can_load_or_run() -> None:
     assert f"style-src 'sha256-{digest}'" in policy() and policy() in html
     assert "url(" not in style_sheet() and "@import" not in style_sheet()
     assert "://" not in re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+
+
+def test_samples_are_shown_to_be_looked_at() -> None:
+    html = render_model_report(page_data.samples())
+    reader = assert_safe(html)
+    headings = {
+        "Look at the errors",
+        "How the samples lie",
+        "Forecasts on sealed windows",
+        "Anomaly timelines",
+    }
+    assert headings <= {text.strip() for text in reader.text}
+    assert sum(tag == "img" for tag, _ in reader.tags) == 3
+    assert policy(pictures=True) in html and "img-src data:" in html
+    assert "&lt;b&gt;bad" in html and "\u2026</p>" in html
+    assert "1 alarm, 1 labelled event" in html
+    assert "img-src" not in render_model_report(page_data.binary())
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        {"media": "image/svg+xml", "data": page_data.PIXEL},
+        {"media": "image/png", "data": 'x" onerror="alert(1)'},
+        {"media": "image/png", "data": "A" * 300_000},
+        {"media": "image/png", "data": ""},
+    ],
+)
+def test_a_picture_that_is_none_is_left_out(picture: dict[str, str]) -> None:
+    data = page_data.samples()
+    data["samples"]["groups"] = [{"title": "t", "items": [{"row": 1, "picture": picture}]}]
+    html = render_model_report(data)
+    assert "<img" not in html and "img-src" not in html
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=3000), st.integers(10, 800))
+def test_a_thinned_line_keeps_its_extremes(values: list[float], points: int) -> None:
+    places, kept = thinned(values, points)
+    assert len(kept) <= points + 2
+    assert min(kept) == min(values) and max(kept) == max(values)
+    assert places == sorted(places)
+    assert all(values[int(place)] == value for place, value in zip(places, kept, strict=True))
 
 
 def test_secrets_of_a_source_are_not_shown() -> None:

@@ -24,6 +24,14 @@ Model report::
                                            why?}], baselines, chosen, why, oof_loss, threshold, folds
     profile      dict                      data.profile(...): {rows, columns: [{name, kind, reason, missing, distinct,
                                            histogram: {edges, counts} | top: [[value, count]], ...}]}
+    samples      dict                      what there is to look at (images, texts, series), all keys optional:
+        about        str                   how neighbours and heat maps were found
+        groups       [{title, note, items: [sample]}]     a sample: {name | row, truth, said, share, score, one of
+                                           picture | text | series [[values of a channel]], heat, near: [sample
+                                           with similarity]}; pictures: {media, data: base64}
+        map          {x, y, truth, right, explained}      embeddings of sealed samples on two components
+        forecasts    [{name, history, prediction, low, high, level, actual, metric, value}]
+        timelines    [{name, values, scores, threshold, events: [[first, last]]}]
     guard        [dict]                    data.guard(...): {code, severity, column, message, exclude}
     measured     dict                      {latency_ms: {p50, p99}, size_bytes, peak_memory_mb?}
     graph        dict                      packaging.inspect_graph(...)

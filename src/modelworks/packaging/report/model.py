@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelworks.packaging.report import making, page, quality
+from modelworks.packaging.report import making, page, quality, samples
 from modelworks.packaging.report.figures import (
     duration,
     entries,
@@ -33,11 +33,13 @@ def render_model_report(data: Mapping[str, Any]) -> str:
     columns = entries(data, "columns")
     targets = _targets(task)
     created = str(data.get("created", ""))
+    looked_at = mapping(data, "samples")
     sections = [
         ("gate", "Gate", quality.gate_section(verdict)),
         ("measures", "How good it is", quality.measures_section(evaluation)),
         ("comparison", "Against simpler models", quality.comparison_section(evaluation)),
         ("shape", "How it errs", quality.shape_section(evaluation, fit, ", ".join(targets))),
+        *samples.sample_sections(looked_at),
         ("labels", "Label by label", quality.labels_section(evaluation)),
         ("slices", "Where it is weaker", quality.slices_section(evaluation)),
         ("importance", "What it leans on", quality.importance_section(evaluation)),
@@ -55,7 +57,13 @@ def render_model_report(data: Mapping[str, Any]) -> str:
     foot = (
         "Made by Modelworks. This file loads and runs nothing; every score was computed by the shipped graph."
     )
-    return page.page(f"{title} \u2013 model report", _head(title, data, task, targets), sections, foot)
+    return page.page(
+        f"{title} \u2013 model report",
+        _head(title, data, task, targets),
+        sections,
+        foot,
+        pictures=samples.has_pictures(looked_at),
+    )
 
 
 def _head(title: str, data: Mapping[str, Any], task: Mapping[str, Any], targets: list[str]) -> str:

@@ -36,13 +36,20 @@ def style_sheet() -> str:
 
 
 @cache
-def policy() -> str:
-    """Return the content security policy: nothing may load or run; the one style sheet is named by its hash."""
+def policy(pictures: bool = False) -> str:
+    """Return the content security policy: nothing may load or run; the one style sheet is named by its hash.
+
+    Args:
+        pictures: Whether pictures that stand in the file itself may be shown.
+    """
     digest = base64.b64encode(hashlib.sha256(style_sheet().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    images = "img-src data:; " if pictures else ""
+    return f"default-src 'none'; {images}style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def page(title: str, head: str, sections: Iterable[tuple[str, str, str]], foot: str) -> str:
+def page(
+    title: str, head: str, sections: Iterable[tuple[str, str, str]], foot: str, *, pictures: bool = False
+) -> str:
     """Return the whole document.
 
     Args:
@@ -50,6 +57,7 @@ def page(title: str, head: str, sections: Iterable[tuple[str, str, str]], foot: 
         head: HTML above the table of contents.
         sections: ``(anchor, heading, HTML)``; those without HTML are left out.
         foot: Plain text.
+        pictures: Whether a section holds pictures.
     """
     shown = [(anchor, heading, body) for anchor, heading, body in sections if body]
     links = "".join(f'<a href="#{anchor}">{escaped(heading)}</a>' for anchor, heading, _ in shown)
@@ -61,7 +69,7 @@ def page(title: str, head: str, sections: Iterable[tuple[str, str, str]], foot: 
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy()}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(pictures)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer">'
         f"<title>{escaped(title)}</title><style>{style_sheet()}</style></head>"

@@ -11,6 +11,7 @@ from modelworks.evaluation.predictions import Predictions, read_outputs
 
 BINARY, MULTICLASS = TaskKind.BINARY, TaskKind.MULTICLASS
 REGRESSION, MULTILABEL = TaskKind.REGRESSION, TaskKind.MULTILABEL
+ANOMALY, FORECAST = TaskKind.ANOMALY, TaskKind.FORECAST
 
 Sample = tuple[TaskKind, dict[str, Any], np.ndarray, list[str]]
 
@@ -56,6 +57,18 @@ def multilabel(rng: np.random.Generator, rows: int, labels: int = 4) -> Sample:
     return MULTILABEL, {"probabilities": p.astype(np.float32)}, truth, [f"label{k}" for k in range(labels)]
 
 
+def anomaly(rng: np.random.Generator, rows: int, *, share: float = 0.2, effect: float = 2.0) -> Sample:
+    truth = (rng.random(rows) < share).astype(np.int64)
+    score = rng.normal(size=rows) + effect * truth
+    return ANOMALY, {"score": score.astype(np.float32), "anomalous": score > 1.5}, truth, []
+
+
+def forecast(rng: np.random.Generator, rows: int, horizon: int = 4, noise: float = 1.0) -> Sample:
+    truth = 10 + 2 * rng.normal(size=(rows, horizon))
+    predicted = truth + noise * rng.normal(size=truth.shape)
+    return FORECAST, {"prediction": predicted}, truth, []
+
+
 def read(sample: Sample, **more: Any) -> Predictions:
     return read_outputs(*sample, **more)
 
@@ -63,6 +76,10 @@ def read(sample: Sample, **more: Any) -> Predictions:
 def constant(sample: Sample) -> dict[str, np.ndarray]:
     """The outputs of a model that gives every row one answer."""
     kind, outputs, truth, _ = sample
+    if kind is ANOMALY:
+        return {"score": np.zeros(len(truth)), "anomalous": np.zeros(len(truth), dtype=bool)}
+    if kind is FORECAST:
+        return {"prediction": np.full(truth.shape, truth.mean())}
     if kind is REGRESSION:
         return {"prediction": np.full(len(truth), truth.mean())}
     shape = outputs["probabilities"].shape

@@ -49,8 +49,9 @@ def test_defaults() -> None:
     assert default_metric(MULTICLASS, [0.9, 0.05, 0.05]) == "macro_f1"
     assert default_metric(REGRESSION) == "rmse"
     assert default_metric(MULTILABEL) == "roc_auc_macro"
-    with pytest.raises(TaskError, match="forecast"):
-        default_metric(TaskKind.FORECAST)
+    assert default_metric(TaskKind.FORECAST) == "mase"
+    assert default_metric(TaskKind.ANOMALY) == "roc_auc"
+    assert default_metric(TaskKind.ANOMALY, [0.99, 0.01]) == "average_precision"
 
 
 def test_every_metric_says_what_it_means_in_one_line() -> None:

@@ -44,7 +44,9 @@ def test_bad_outputs(outputs: dict[str, np.ndarray], code: str, says: str) -> No
         (BINARY, TRUTH, {"weight": np.zeros(4)}, "MW1281"),
         (MULTILABEL, np.full((4, 2), 7, dtype=np.uint8), {}, "MW1283"),
         (REGRESSION, np.array([1.0, np.nan, 0.0, 0.0]), {}, "MW1283"),
-        (TaskKind.FORECAST, TRUTH, {}, "MW1282"),
+        (TaskKind.FORECAST, TRUTH, {}, "MW1283"),
+        (TaskKind.FORECAST, np.full((4, 2), np.nan), {}, "MW1280"),
+        (TaskKind.ANOMALY, np.array([0, 1, 2, 0]), {}, "MW1283"),
     ],
 )
 def test_bad_truths(kind: TaskKind, truth: np.ndarray, more: dict[str, object], code: str) -> None:

@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judged_samples import (
+    ANOMALY,
     BINARY,
+    FORECAST,
     MULTICLASS,
     MULTILABEL,
     REGRESSION,
+    anomaly,
     binary,
+    forecast,
     multiclass,
     multilabel,
     read,
@@ -31,7 +35,7 @@ def cases(*without: str) -> list[object]:
         pytest.param(kind, metric, id=f"{kind}-{name}")
         for kind, known in METRICS.items()
         for name, metric in known.items()
-        if name not in without
+        if name not in without and not metric.ordered  # events are tested with their series
     ]
 
 
@@ -43,7 +47,14 @@ SMOOTH = cases("ece", "median_ae")
 
 def sample(kind: object, rows: int, seed: int, weighted: bool) -> Predictions:
     rng = np.random.default_rng(seed)
-    make = {BINARY: binary, MULTICLASS: multiclass, REGRESSION: regression, MULTILABEL: multilabel}[kind]
+    make = {
+        BINARY: binary,
+        MULTICLASS: multiclass,
+        REGRESSION: regression,
+        MULTILABEL: multilabel,
+        ANOMALY: anomaly,
+        FORECAST: forecast,
+    }[kind]
     drawn = make(rng, rows)
     if kind is BINARY:
         drawn[1]["probabilities"] = np.round(drawn[1]["probabilities"], 1)  # ties
@@ -52,6 +63,11 @@ def sample(kind: object, rows: int, seed: int, weighted: bool) -> Predictions:
     if kind is MULTILABEL:
         drawn[2][rng.random(drawn[2].shape) < 0.1] = 255
     weight = rng.random(rows) + 0.5 if weighted else None
+    if kind is FORECAST:
+        drawn[1]["quantiles"] = drawn[2][..., None] + np.sort(rng.normal(size=(rows, 4, 3)), axis=2)
+        drawn[2][rng.random(drawn[2].shape) < 0.1] = np.nan
+        found = read(drawn, weight=weight, quantiles=(0.1, 0.5, 0.9))
+        return replace(found, scale=rng.random(rows) + 0.5)
     return read(drawn, weight=weight, quantiles=(0.1, 0.5, 0.9) if kind is REGRESSION else ())
 
 

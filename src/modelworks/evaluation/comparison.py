@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from modelworks.core.task import TaskKind
 from modelworks.evaluation import beta, normal
+from modelworks.evaluation.clusters import unclustered
 from modelworks.evaluation.intervals import Estimate, estimate, p_value
 from modelworks.evaluation.metrics import Metric, default_metric, find_metric
 from modelworks.evaluation.multiplicity import tail_of_look
 from modelworks.evaluation.predictions import Predictions, read_outputs
 from modelworks.evaluation.ranking import random_order
+from modelworks.evaluation.series_rows import SeriesRows
 from modelworks.evaluation.slices import SLICE_ROWS, value_groups
 from modelworks.evaluation.statistic import Difference, ShareStatistic, Statistic
 
@@ -106,6 +108,7 @@ def compare(
     weight: npt.NDArray[Any] | None = None,
     positive: int | str | None = None,
     quantiles: Sequence[float] = (),
+    series: SeriesRows | None = None,
     margin: float | None = None,
     look: int = 1,
     seed: int = 0,
@@ -115,7 +118,7 @@ def compare(
     Args:
         kind: Task kind.
         outputs_a, outputs_b: Outputs of either graph on the same rows.
-        truth, classes, metric, weight, positive, quantiles, look, seed: As in ``evaluate``.
+        truth, classes, metric, weight, positive, quantiles, series, look, seed: As in ``evaluate``.
         slices: Declared slice column -> one value per row; each slice is compared too.
         margin: How much worse ``a`` may be and still count as not worse; by default 0.01 on fixed scales and 2 % of
             ``b``'s value for losses without one.
@@ -131,7 +134,16 @@ def compare(
     """
     chosen = find_metric(metric or default_metric(kind), kind)
     first, second = (
-        read_outputs(kind, outputs, truth, classes, weight=weight, positive=positive, quantiles=quantiles)
+        read_outputs(
+            kind,
+            outputs,
+            truth,
+            classes,
+            weight=weight,
+            positive=positive,
+            quantiles=quantiles,
+            series=series,
+        )
         for outputs in (outputs_a, outputs_b)
     )
     tail = tail_of_look(look)
@@ -143,6 +155,8 @@ def compare(
 
 def default_margin(metric: str, higher_is_better: bool, other: float) -> float:
     """Return how much worse than ``other`` still counts as not worse."""
+    if metric == "nab_score":
+        return 100 * ABSOLUTE_MARGIN
     fixed = higher_is_better or metric == "ece"
     return ABSOLUTE_MARGIN if fixed else RELATIVE_MARGIN * abs(other)
 
@@ -150,6 +164,7 @@ def default_margin(metric: str, higher_is_better: bool, other: float) -> float:
 def is_constant(predictions: Predictions) -> bool:
     """Say whether a model gives every row one answer."""
     answers = predictions.prediction if predictions.probabilities is None else predictions.probabilities
+    answers = predictions.score if answers is None else answers
     assert answers is not None
     return bool(np.ptp(answers, axis=0).max() <= 1e-6 * max(1.0, float(np.abs(answers).max())))
 
@@ -173,6 +188,9 @@ def _compare(
     record.update(dict.fromkeys(names), better=False, worse=False, not_worse=False, method="none")
     if metric.quantiles and (first.quantiles is None or second.quantiles is None):
         record["undefined"] = "one of the models predicts no quantiles"
+        return record
+    if metric.ordered and first.group is None:
+        record["undefined"] = "the rows are not those of a series in order of time"
         return record
     pair = metric.build(first), metric.build(second)
     values = pair[0].value(), pair[1].value()
@@ -208,7 +226,7 @@ def _estimate(
     if not metric.higher_is_better:
         pair = pair[1], pair[0]
     one, two = pair
-    guessing = random_order(one) if constant else None
+    guessing = random_order(unclustered(one)) if constant else None
     if guessing is not None:
         ranking = estimate([(one, metric)], rng or np.random.default_rng(0), resample=rng is not None)[0]
         return AgainstGuessing(ranking, guessing)

@@ -29,7 +29,7 @@ def plots(predictions: Predictions, rng: np.random.Generator) -> dict[str, Any]:
     if predictions.kind is TaskKind.MULTILABEL:
         return {}
     shown: dict[str, Any] = {"confusion": _confusion(predictions)}
-    if predictions.kind is TaskKind.BINARY:
+    if predictions.kind in (TaskKind.BINARY, TaskKind.ANOMALY):
         shown.update(_binary_curves(predictions))
     return shown
 
@@ -69,7 +69,10 @@ def _binary_curves(predictions: Predictions) -> dict[str, Any]:
             "roc": _thinned(np.append(0.0, alarms), np.append(0.0, recall)),
             "pr": _thinned(recall, precision),
         },
-        "thresholds": _thresholds(scores, recall, alarms, precision, (true + false) / weight.sum()),
+        # The thresholds 0.05 to 0.95 are those of probabilities; an anomaly score has a scale of its own.
+        "thresholds": []
+        if predictions.probabilities is None
+        else _thresholds(scores, recall, alarms, precision, (true + false) / weight.sum()),
     }
 
 

@@ -19,6 +19,8 @@ from modelworks.evaluation.metrics import METRICS, Metric, default_metric, find_
 from modelworks.evaluation.multilabel_metrics import known_cells
 from modelworks.evaluation.multiplicity import tail_of_look
 from modelworks.evaluation.predictions import Predictions, read_outputs
+from modelworks.evaluation.series_plots import series_plots
+from modelworks.evaluation.series_rows import SeriesRows
 from modelworks.evaluation.slices import declared_slices
 
 LEVEL = 0.95
@@ -37,6 +39,7 @@ def evaluate(
     weight: npt.NDArray[Any] | None = None,
     positive: int | str | None = None,
     quantiles: Sequence[float] = (),
+    series: SeriesRows | None = None,
     look: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -45,7 +48,8 @@ def evaluate(
     Args:
         kind: Task kind.
         outputs: Output name -> array, as the shipped graph gave them.
-        truth: Class codes int64 [rows]; float64 [rows] for regression; uint8 [rows, labels], 255 = unknown.
+        truth: Class codes int64 [rows]; float64 [rows] for regression; uint8 [rows, labels], 255 = unknown;
+            0 or 1 (anomalous) [rows]; float64 [rows, horizon] for forecasts, NaN = unknown.
         classes: Class or label names.
         metric: Primary metric; the default of the kind if ``None`` (see ``default_metric``).
         also: Further metrics to measure, e.g. those of the gate.
@@ -54,6 +58,7 @@ def evaluate(
         weight: Row weights.
         positive: Positive class of a binary task.
         quantiles: Levels of the ``quantiles`` output.
+        series: Which rows belong to one series; intervals then resample series or stretches of time.
         look: How often this sealed test set has been looked at, this time included; sets the gate limits.
         seed: Seed of the resamples.
 
@@ -61,14 +66,15 @@ def evaluate(
         ``kind, metric, rows, classes, positive, look, gate_level``; ``measures`` (``core.verdict.Measure``
         as JSON, primary first), ``gate_limits`` (name -> [low, high] at ``gate_level``), ``undefined`` (name -> why),
         ``chance`` (name -> value of the best constant answer), ``calibration``, what ``curves.plots`` returns,
-        ``slices``, ``found_slices``, ``labels`` (multilabel: a record each), ``class_rows`` (rows per class).
+        ``slices``, ``found_slices``, ``labels`` (multilabel: a record each), ``class_rows`` (rows per class),
+        ``units`` (independent stretches that were resampled; ``None`` for independent rows).
 
     Raises:
         ExecutionError: The outputs are not usable (shape, not finite).
         TaskError: A metric, slice, class or weight is not usable.
     """
     predictions = read_outputs(
-        kind, outputs, truth, classes, weight=weight, positive=positive, quantiles=quantiles
+        kind, outputs, truth, classes, weight=weight, positive=positive, quantiles=quantiles, series=series
     )
     primary = find_metric(metric or default_metric(kind), kind)
     chosen = {item.name: item for item in (primary, *usual_metrics(predictions))}
@@ -76,7 +82,8 @@ def evaluate(
     tail = tail_of_look(look)
     rng = np.random.default_rng(seed)
     measured = _measures(predictions, list(chosen.values()), tail, rng)
-    shown = predictions.kind in (TaskKind.BINARY, TaskKind.MULTICLASS)
+    shown = predictions.kind in (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.ANOMALY)
+    drawn = series_plots if kind in (TaskKind.ANOMALY, TaskKind.FORECAST) else plots
     return {
         "kind": kind.value,
         "metric": primary.name,
@@ -85,12 +92,15 @@ def evaluate(
         "weighted": weight is not None,
         "classes": list(predictions.classes),
         "positive": predictions.classes[predictions.positive] if kind is TaskKind.BINARY else None,
-        "class_rows": np.bincount(predictions.truth, minlength=len(classes)).tolist() if shown else [],
+        "class_rows": np.bincount(predictions.truth, minlength=len(predictions.classes)).tolist()
+        if shown
+        else [],
+        "units": None if predictions.cluster is None else len(np.unique(predictions.cluster)),
         "look": look,
         "gate_level": 1 - 2 * tail,
         **measured,
         "calibration": calibration(predictions),
-        **plots(predictions, rng),
+        **drawn(predictions, rng),
         "labels": _labels(predictions) if kind is TaskKind.MULTILABEL else [],
         "slices": declared_slices(predictions, primary, slices or {}, tail),
         "found_slices": found_slices(predictions, columns or {}),
@@ -107,6 +117,9 @@ def _measures(
     for metric in metrics:
         if metric.quantiles and predictions.quantiles is None:
             undefined[metric.name] = "the model predicts no quantiles"
+            continue
+        if metric.ordered and predictions.group is None:
+            undefined[metric.name] = "the rows are not those of a series in order of time"
             continue
         statistic = metric.build(predictions)
         if not math.isfinite(statistic.value()):
@@ -142,6 +155,8 @@ def _why_undefined(metric: Metric, predictions: Predictions) -> str:
             "r2": "all truths are equal",
         }
         return reasons.get(metric.name, "the value is not finite")
+    if predictions.kind is TaskKind.FORECAST:
+        return "no series has a seasonal naive error" if metric.name == "mase" else "the value is not finite"
     if predictions.kind is TaskKind.MULTILABEL:
         return "no label has both values among the known cells"
     present = np.unique(predictions.truth)

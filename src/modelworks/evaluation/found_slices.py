@@ -85,6 +85,11 @@ def row_loss(predictions: Predictions) -> tuple[Floats, str]:
     if predictions.kind is TaskKind.REGRESSION:
         absolute = np.abs(errors(predictions))
         return np.minimum(absolute, np.quantile(absolute, 0.99)), "absolute error"
+    if predictions.kind is TaskKind.ANOMALY:
+        return np.asarray(predictions.label != predictions.truth, dtype=np.float64), "wrong alarms"
+    if predictions.kind is TaskKind.FORECAST:
+        loss = np.nanmean(np.abs(errors(predictions)), axis=1)
+        return np.minimum(loss, np.nanquantile(loss, 0.99)), "absolute error"
     if predictions.kind is TaskKind.MULTILABEL:
         known = known_cells(predictions)
         loss = np.where(known, cell_log_loss(predictions), 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)

@@ -18,6 +18,7 @@ from modelworks.evaluation.closed_forms import (
     MeanOfAucs,
     MeanOfShares,
 )
+from modelworks.evaluation.clusters import Clustered
 from modelworks.evaluation.label_metrics import ClassMean
 from modelworks.evaluation.metrics import Metric
 from modelworks.evaluation.predictions import Floats
@@ -204,6 +205,8 @@ def _affordable(statistic: Statistic) -> bool:
     """
     if isinstance(statistic, Difference):
         return _affordable(statistic.first)
+    if isinstance(statistic, Clustered):
+        return _affordable(statistic.inner)
     cost = 1
     if isinstance(statistic, Mean):
         cost = 10 * len(statistic.parts)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from modelworks.core.errors import TaskError, close_matches
 from modelworks.core.task import TaskKind
+from modelworks.evaluation import anomaly_metrics as streams
+from modelworks.evaluation import forecast_metrics as forecasts
 from modelworks.evaluation import label_metrics as labels
 from modelworks.evaluation import multilabel_metrics as cells
 from modelworks.evaluation import probability_metrics as probabilities
@@ -17,6 +19,7 @@ from modelworks.evaluation.statistic import Statistic
 
 BINARY, MULTICLASS = TaskKind.BINARY, TaskKind.MULTICLASS
 REGRESSION, MULTILABEL = TaskKind.REGRESSION, TaskKind.MULTILABEL
+ANOMALY, FORECAST = TaskKind.ANOMALY, TaskKind.FORECAST
 
 RARE_POSITIVES = 0.05
 """Below this share of positives average precision is the default metric of a binary task."""
@@ -37,6 +40,7 @@ class Metric:
         higher_is_better: Direction.
         low, high: Range of its values.
         quantiles: Whether it needs predicted quantiles.
+        ordered: Whether it needs rows of series in order of time.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Metric:
     low: float = 0.0
     high: float = 1.0
     quantiles: bool = False
+    ordered: bool = False
 
     @property
     def bounded(self) -> bool:
@@ -77,6 +82,10 @@ def _loss(
         high=high,
         quantiles=quantiles,
     )
+
+
+def _event(name: str, build: Callable[[Predictions], Statistic], meaning: str) -> Metric:
+    return Metric(name=name, meaning=meaning, kinds=frozenset([ANOMALY]), build=build, ordered=True)
 
 
 _CLASSES = (BINARY, MULTICLASS)
@@ -179,11 +188,75 @@ _ALL = (
         build=numbers.interval_coverage,
         quantiles=True,
     ),
+    _metric(
+        "roc_auc",
+        [ANOMALY],
+        streams.roc_auc,
+        "chance that an anomalous row scores above a normal one; 0.5 is guessing",
+    ),
+    _metric(
+        "average_precision",
+        [ANOMALY],
+        streams.average_precision,
+        "mean precision over all anomalous rows; their share is guessing",
+    ),
+    _metric("f1", [ANOMALY], streams.f1, "harmonic mean of precision and recall of the alarms"),
+    _metric("precision", [ANOMALY], streams.precision, "share of alarmed rows that are anomalous"),
+    _metric("recall", [ANOMALY], streams.recall, "share of anomalous rows that are alarmed"),
+    _loss(
+        "false_alarm_rate", [ANOMALY], streams.false_alarm_rate, "share of normal rows that are alarmed", 1.0
+    ),
+    _event("event_recall", streams.event_recall, "share of anomalies in which an alarm is raised"),
+    _event(
+        "event_found",
+        streams.event_found,
+        "share of series whose highest score lies at an anomaly (UCR rule)",
+    ),
+    Metric(
+        name="nab_score",
+        meaning="Numenta benchmark score, standard profile: 100 is perfect, 0 never raises an alarm",
+        kinds=frozenset([ANOMALY]),
+        build=streams.nab_score,
+        low=-math.inf,
+        high=100.0,
+        ordered=True,
+    ),
+    _loss("mase", [FORECAST], forecasts.mase, "mean error over the in-sample seasonal naive error"),
+    _loss("rmse", [FORECAST], forecasts.rmse, "root mean squared error, in units of the target"),
+    _loss("mae", [FORECAST], forecasts.mae, "mean absolute error, in units of the target"),
+    _loss(
+        "smape",
+        [FORECAST],
+        forecasts.smape,
+        "mean absolute error as a share of truth and forecast (M4: times 100)",
+        2.0,
+    ),
+    _loss(
+        "wql",
+        [FORECAST],
+        forecasts.wql,
+        "weighted quantile loss: pinball loss over the size of the truth",
+        quantiles=True,
+    ),
+    _loss(
+        "interval_width",
+        [FORECAST],
+        forecasts.interval_width,
+        "mean width of the predicted interval",
+        quantiles=True,
+    ),
+    Metric(
+        name="interval_coverage",
+        meaning="share of truths inside the predicted interval",
+        kinds=frozenset([FORECAST]),
+        build=forecasts.interval_coverage,
+        quantiles=True,
+    ),
 )
 
 METRICS: dict[TaskKind, dict[str, Metric]] = {
     kind: {metric.name: metric for metric in _ALL if kind in metric.kinds}
-    for kind in (BINARY, MULTICLASS, REGRESSION, MULTILABEL)
+    for kind in (BINARY, MULTICLASS, REGRESSION, MULTILABEL, ANOMALY, FORECAST)
 }
 """Task kind -> metric name -> metric."""
 
@@ -203,7 +276,9 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "root_mean_squared_error": ("rmse",),
     "mean_absolute_error": ("mae",),
     "median_absolute_error": ("median_ae",),
-    "pinball": ("quantile_loss",),
+    "pinball": ("quantile_loss", "wql"),
+    "quantile_loss": ("wql",),
+    "nab": ("nab_score",),
 }
 
 _DEFAULTS: dict[TaskKind, tuple[str, ...]] = {
@@ -242,6 +317,18 @@ _DEFAULTS: dict[TaskKind, tuple[str, ...]] = {
         "interval_width",
     ),
     MULTILABEL: ("roc_auc_macro", "average_precision_macro", "macro_f1", "mean_accuracy", "log_loss"),
+    ANOMALY: (
+        "roc_auc",
+        "average_precision",
+        "f1",
+        "precision",
+        "recall",
+        "false_alarm_rate",
+        "event_recall",
+        "event_found",
+        "nab_score",
+    ),
+    FORECAST: ("mase", "smape", "wql", "rmse", "mae", "interval_coverage", "interval_width"),
 }
 
 
@@ -274,16 +361,14 @@ def default_metric(kind: TaskKind, shares: Sequence[float] = ()) -> str:
     Returns:
         binary: ``roc_auc``, or ``average_precision`` with under 5 % positives, where a ROC area close to one
         still leaves most alarms false (Davis and Goadrich, 2006). multiclass: ``accuracy``, or ``macro_f1`` when one
-        class holds over 80 %. regression: ``rmse``. multilabel: ``roc_auc_macro``.
+        class holds over 80 %. regression: ``rmse``. multilabel: ``roc_auc_macro``. anomaly: as binary.
+        forecast: ``mase``.
     """
-    if kind is BINARY:
+    if kind in (BINARY, ANOMALY):
         return "average_precision" if shares and shares[-1] < RARE_POSITIVES else "roc_auc"
     if kind is MULTICLASS:
         return "macro_f1" if shares and max(shares) > DOMINANT_CLASS else "accuracy"
-    defaults = {REGRESSION: "rmse", MULTILABEL: "roc_auc_macro"}
-    if kind not in defaults:
-        raise TaskError(f"Tasks of kind '{kind}' are not judged row by row.", code="MW1282")
-    return defaults[kind]
+    return {REGRESSION: "rmse", MULTILABEL: "roc_auc_macro", FORECAST: "mase"}[kind]
 
 
 def usual_metrics(predictions: Predictions) -> list[Metric]:
@@ -292,7 +377,12 @@ def usual_metrics(predictions: Predictions) -> list[Metric]:
     if len(predictions.classes) > MANY_CLASSES:
         names = tuple(name for name in names if name not in _PER_CLASS_RANKING)
     known = METRICS[predictions.kind]
-    return [known[name] for name in names if predictions.quantiles is not None or not known[name].quantiles]
+    return [
+        known[name]
+        for name in names
+        if (predictions.quantiles is not None or not known[name].quantiles)
+        and (predictions.group is not None or not known[name].ordered)
+    ]
 
 
 MANY_CLASSES = 30

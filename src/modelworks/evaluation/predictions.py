@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from modelworks.core.errors import ExecutionError, TaskError
 from modelworks.core.task import TaskKind
+from modelworks.evaluation.series_rows import SeriesRows, block_rows, stretches
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -29,15 +30,20 @@ class Predictions:
 
     Attributes:
         kind: Task kind.
-        truth: Class codes int64 [rows]; float64 [rows] for regression; uint8 [rows, labels] for multilabel.
+        truth: Class codes int64 [rows]; float64 [rows] for regression; uint8 [rows, labels] for multilabel;
+            1 = anomalous for anomalies; float64 [rows, horizon] for forecasts, NaN where nobody knows.
         probabilities: float64 [rows, classes or labels], rows of a classification sum to one.
         label: Predicted codes int64 [rows]; bool [rows, labels] for multilabel.
-        prediction: float64 [rows], regression.
-        quantiles: float64 [rows, levels], regression with intervals.
+        prediction: float64 [rows], regression; [rows, horizon], forecast.
+        quantiles: float64 [rows, levels], regression with intervals; [rows, horizon, levels], forecast.
         levels: Quantile levels.
         classes: Class or label names.
         positive: Index of the positive class of a binary task.
         weight: float64 [rows] or ``None``.
+        score: float64 [rows], anomaly; higher is stranger.
+        group: Series code of each row, int64 [rows], or ``None`` for rows that are independent.
+        cluster: Code of each row's resampling unit (a series, or a stretch of time), or ``None``.
+        scale: float64 [rows] or ``None``; see ``SeriesRows``.
     """
 
     kind: TaskKind
@@ -50,6 +56,10 @@ class Predictions:
     classes: tuple[str, ...] = ()
     positive: int = 1
     weight: Floats | None = None
+    score: Floats | None = None
+    group: Integers | None = None
+    cluster: Integers | None = None
+    scale: Floats | None = None
 
     @property
     def rows(self) -> int:
@@ -57,7 +67,9 @@ class Predictions:
 
     @property
     def scores(self) -> Floats:
-        """Probability of the positive class, binary only."""
+        """Probability of the positive class, or the anomaly score."""
+        if self.score is not None:
+            return self.score
         assert self.probabilities is not None
         return self.probabilities[:, self.positive]
 
@@ -84,11 +96,19 @@ class Predictions:
             prediction=part(self.prediction),
             quantiles=part(self.quantiles),
             weight=part(self.weight),
+            score=part(self.score),
+            group=part(self.group),
+            cluster=part(self.cluster),
+            scale=part(self.scale),
         )
 
     def uninformed(self) -> Predictions:
         """Return what the best constant answer would have said on these rows: the yardstick 'chance'."""
         weight = self.row_weight
+        if self.kind is TaskKind.ANOMALY:
+            return replace(self, score=np.zeros(self.rows), label=np.zeros(self.rows, dtype=np.int64))
+        if self.kind is TaskKind.FORECAST:
+            return _constant_forecast(self)
         if self.kind is TaskKind.REGRESSION:
             quantiles = None
             if self.quantiles is not None:
@@ -112,6 +132,16 @@ class Predictions:
         )
 
 
+def _constant_forecast(predictions: Predictions) -> Predictions:
+    known = predictions.truth[np.isfinite(predictions.truth)]
+    mean = float(known.mean()) if len(known) else 0.0
+    quantiles = None
+    if predictions.quantiles is not None:
+        levels = np.quantile(known, predictions.levels) if len(known) else np.zeros(len(predictions.levels))
+        quantiles = np.broadcast_to(levels, predictions.quantiles.shape)
+    return replace(predictions, prediction=np.full(predictions.truth.shape, mean), quantiles=quantiles)
+
+
 def read_outputs(
     kind: TaskKind,
     outputs: Mapping[str, npt.NDArray[Any]],
@@ -121,22 +151,25 @@ def read_outputs(
     weight: npt.NDArray[Any] | None = None,
     positive: int | str | None = None,
     quantiles: Sequence[float] = (),
+    series: SeriesRows | None = None,
 ) -> Predictions:
     """Check the outputs of a graph against the truth and bring both into one form.
 
     Args:
-        kind: Task kind; ``anomaly`` and ``forecast`` are not judged here.
+        kind: Task kind.
         outputs: Output name -> array, named as in ``core.signature.Signature``. ``label`` and ``labels``
             may be absent; the most probable class, or 0.5, decides then.
-        truth: Class codes int64 [rows]; float [rows] for regression; uint8 [rows, labels] with 255 = unknown.
+        truth: Class codes int64 [rows]; float [rows] for regression; uint8 [rows, labels] with 255 = unknown;
+            0 or 1 (anomalous) [rows]; float [rows, horizon] for forecasts, NaN = unknown.
         classes: Class or label names along axis 1 of ``probabilities``.
         weight: Row weights, not negative.
         positive: Positive class of a binary task, as a name or an index; the second class by default.
-        quantiles: Levels along axis 1 of ``quantiles``.
+        quantiles: Levels along the last axis of ``quantiles``.
+        series: Which rows belong to one series (streams, forecasts); ``None`` for independent rows.
 
     Raises:
         ExecutionError: The graph answered with a wrong shape or with values that are not finite.
-        TaskError: The kind cannot be judged, the positive class does not exist, or the truth is empty.
+        TaskError: The positive class does not exist, the truth is empty or does not fit the kind.
     """
     truth = np.asarray(truth)
     if len(truth) == 0:
@@ -154,7 +187,8 @@ def read_outputs(
         return _multilabel(outputs, truth, weight, names)
     if kind in (TaskKind.BINARY, TaskKind.MULTICLASS):
         return _classification(kind, outputs, truth, weight, names, positive)
-    raise TaskError(f"Tasks of kind '{kind}' are not judged row by row.", code="MW1282")
+    found = (_anomaly if kind is TaskKind.ANOMALY else _forecast)(outputs, truth, weight, tuple(quantiles))
+    return found if series is None else _in_series(found, series)
 
 
 def _finite(outputs: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> Floats:
@@ -274,3 +308,58 @@ def _regression(
         levels=levels if quantiles is not None else (),
         weight=weight,
     )
+
+
+def _anomaly(
+    outputs: Mapping[str, npt.NDArray[Any]],
+    truth: npt.NDArray[Any],
+    weight: Floats | None,
+    levels: tuple[float, ...],
+) -> Predictions:
+    if truth.ndim != 1 or not np.isin(truth, (0, 1)).all():
+        raise TaskError("The truth of an anomaly task is 0 or 1 (anomalous) per row.", code="MW1283")
+    anomalous = _finite(outputs, "anomalous", truth.shape)
+    return Predictions(
+        kind=TaskKind.ANOMALY,
+        truth=truth.astype(np.int64),
+        score=_finite(outputs, "score", truth.shape),
+        label=(anomalous > 0).astype(np.int64),
+        classes=("normal", "anomalous"),
+        weight=weight,
+    )
+
+
+def _forecast(
+    outputs: Mapping[str, npt.NDArray[Any]],
+    truth: npt.NDArray[Any],
+    weight: Floats | None,
+    levels: tuple[float, ...],
+) -> Predictions:
+    values = truth.astype(np.float64)
+    if values.ndim != 2 or np.isinf(values).any():
+        raise TaskError("The truth of a forecast is [rows, horizon], NaN where unknown.", code="MW1283")
+    if not np.isfinite(values).any():
+        raise TaskError("No value of the judged horizons is known.", code="MW1280")
+    quantiles = None
+    if levels and "quantiles" in outputs:
+        quantiles = _finite(outputs, "quantiles", (*values.shape, len(levels)))
+    return Predictions(
+        kind=TaskKind.FORECAST,
+        truth=values,
+        prediction=_finite(outputs, "prediction", values.shape),
+        quantiles=quantiles,
+        levels=levels if quantiles is not None else (),
+        weight=weight,
+    )
+
+
+def _in_series(predictions: Predictions, series: SeriesRows) -> Predictions:
+    """Add the series of each row and its resampling unit."""
+    if len(series.group) != predictions.rows:
+        raise TaskError(
+            f"There are {len(series.group)} series marks for {predictions.rows} rows.", code="MW1281"
+        )
+    _, group = np.unique(series.group, return_inverse=True)
+    scale = None if series.scale is None else np.asarray(series.scale, dtype=np.float64)
+    block = series.block or block_rows(predictions.truth, group)
+    return replace(predictions, group=group, cluster=stretches(group, block), scale=scale)

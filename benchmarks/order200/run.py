@@ -1,6 +1,6 @@
 """Make an order of at least 200 tasks, unattended, and write a dated report.
 
-    python -m benchmarks.order200.run --out benchmarks/order200/results [--alone 30] [--no-memory]
+    python -m benchmarks.order200.run --out benchmarks/order200/results [--alone 30] [--no-memory] [--work FOLDER]
 
 Three questions: how many lines end with a verdict that needs nobody; what task n costs with shared work against tasks
 made alone; and how much of the bill is neither fitting nor scoring.
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,8 +203,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--alone", type=int, default=20)
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--work", type=Path, help="a folder to keep; the same folder resumes a cut run")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="order200-") as folder:
+    if options.work:
+        options.work.mkdir(parents=True, exist_ok=True)
+    kept_folder = nullcontext(str(options.work)) if options.work else None
+    with kept_folder or tempfile.TemporaryDirectory(prefix="order200-") as folder:
         path = Path(folder) / "order200.yaml"
         path.write_text(yaml.safe_dump(order_document(str(DATA), "60s")), encoding="utf-8")
         home = Path(folder) / "home"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelworks.core.schema import Column, ColumnKind, Schema
@@ -65,6 +65,7 @@ FACTS_STRATEGY = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FACTS_STRATEGY, FACTS_STRATEGY)
 def test_distance_is_a_distance(one: Facts, other: Facts) -> None:
     assert distance(one, one) == 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelworks.data.parts import Split, split
     from modelworks.data.profiling import profile
     from modelworks.data.rowkeys import sealed_digest
-    from modelworks.data.store import open_table
+    from modelworks.data.store import open_table, write_table
     from modelworks.data.target import Target, infer_task_kind, read_target
     from modelworks.data.training_rows import TrainingTable, feature_names, training_table
     from modelworks.data.typed import input_tensors, tensor_of, typed_columns
@@ -44,6 +44,7 @@ _HOMES = {
     "training_table": "training_rows",
     "typed_columns": "typed",
     "with_kinds": "overrides",
+    "write_table": "store",
 }
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "training_table",
     "typed_columns",
     "with_kinds",
+    "write_table",
 ]
 
 

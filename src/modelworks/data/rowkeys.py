@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelworks.core.digest import digest_bytes
-from modelworks.core.schema import Column, ColumnKind, Schema
+from modelworks.core.schema import SAMPLE_KINDS, Column, ColumnKind, Schema
 from modelworks.data.typed import as_doubles, codes_and_levels
 
 Keys = npt.NDArray[np.uint64]
@@ -40,6 +40,8 @@ def row_keys(table: pa.Table, schema: Schema, names: Iterable[str], *, near: boo
 
 def _cell_keys(cells: pa.ChunkedArray, column: Column, near: bool) -> Keys:
     kind = cells.type
+    if column.kind in SAMPLE_KINDS:
+        return np.array([_bytes_key(_payload(cell)) for cell in cells], dtype=np.uint64)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_timestamp(kind):
         values = as_doubles(cells)
         if near and column.kind in {ColumnKind.NUMBER, ColumnKind.DATETIME}:
@@ -63,7 +65,17 @@ def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _text_key(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+    return _bytes_key(text.encode("utf-8", "replace"))
+
+
+def _bytes_key(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def _payload(cell: pa.Scalar) -> bytes:
+    """Return the bytes of an image or series."""
+    value = cell.as_py()
+    return value if isinstance(value, bytes) else repr(value).encode()
 
 
 def _mixed(keys: Keys) -> Keys:

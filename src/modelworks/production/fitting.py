@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.core.budget import Budget
 from modelworks.core.signature import Signature
+from modelworks.core.task import TaskKind
 
 if TYPE_CHECKING:
     from modelworks.core.estimator import FittedModel
     from modelworks.core.task import Task
+    from modelworks.data import TrainingTable
 
 MODEL = "model.onnx"
 FIT = "fit.json"
@@ -41,7 +43,8 @@ def fit_task(
     """
     from modelworks.algorithms.tables.baselines import fit_baselines
     from modelworks.algorithms.tables.recipe import TableRecipe
-    from modelworks.data import open_table, training_table
+    from modelworks.data import open_table, sealed_digest, training_table
+    from modelworks.evaluation import default_metric
     from modelworks.production.survey import save_split, survey
 
     parts: dict[str, float] = {}
@@ -49,10 +52,12 @@ def fit_task(
         table, schema = open_table(table_folder)
         seen = survey(table, schema, task, sealed_from)
         task = seen.task
-        test = save_split(seen.split, folder)
+        save_split(seen.split, folder)
+        test = sealed_digest(table, schema, seen.split.test)
         train = training_table(table, schema, task, seen.split.train, seen.split.folds, seen.exclude)
+        metric = task.metric or default_metric(train.kind, class_shares(train, task.positive))
     with timed(parts, "fit"):
-        recipe = TableRecipe(limits=task.limits, metric=task.metric, quantiles=task.quantiles, order=order)
+        recipe = TableRecipe(limits=task.limits, metric=metric, quantiles=task.quantiles, order=order)
         model = recipe.fit(train, None, Budget(task.limits.budget_s), task.seed)
     with timed(parts, "baselines"):
         baselines = fit_baselines(train, Budget(task.limits.budget_s), task.seed)
@@ -62,6 +67,7 @@ def fit_task(
         (folder / baseline_file(name)).write_bytes(baseline.onnx)
     record = {
         "kind": str(task.kind),
+        "metric": metric,
         "reason": seen.reason,
         "features": list(train.schema.names),
         "classes": list(train.classes),
@@ -81,6 +87,17 @@ def fit_task(
         "parts": parts,
     }
     return dict(finite(value))
+
+
+def class_shares(train: TrainingTable, positive: str | None) -> list[float]:
+    """Return the share of each class among the training rows, the positive one last; empty without classes."""
+    import numpy as np
+
+    if train.kind not in {TaskKind.BINARY, TaskKind.MULTICLASS}:
+        return []
+    counts = np.bincount(train.target, minlength=len(train.classes))
+    order = sorted(range(len(counts)), key=lambda code: train.classes[code] == positive)
+    return [float(counts[code] / counts.sum()) for code in order]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from modelworks.core.schema import Schema
 
 JUDGED = "judged.json"
+PARITY = 1e-4
+"""Largest difference between graph and fitted model (of a probability, or in spreads of the target)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ def judge_task(
     parts: dict[str, float] = {}
     with timed(parts, "read"):
         record = load_record(fit_folder)
+        task = replace(task, metric=record["metric"])
         model = load_model(fit_folder, record)
         sealed = SealedRows(table_folder, fit_folder, task, record)
     with timed(parts, "score"):
@@ -133,6 +136,7 @@ def judge_task(
         # The clock of this thread alone: the machine is busy with other fits, and the model is not to blame for them.
         latency = single_row_latency_ms(session, feeds, clock=time.thread_time)
         measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
+        measured |= _parity(model)
     with timed(parts, "importance"):
         ranking = _importance(session, model, sealed, task) if task.explain else []
     verdict = judge(evaluation, task.gate, task.limits, measured, baselines, record["findings"], champion)
@@ -156,6 +160,15 @@ def judge_task(
         findings=findings,
         parts=parts,
     )
+
+
+def _parity(model: FittedModel) -> dict[str, Any]:
+    """Return how far the graph's answers were from the fitted model's, if the recipe measured it."""
+    worst = model.diagnostics.get("measured", {}).get("parity")
+    if worst is None:
+        return {}
+    detail = f"The largest difference of an output is {worst:.1g}."
+    return {"parity": {"passed": worst <= PARITY, "detail": detail, "worst": worst}}
 
 
 def _evaluation(

@@ -257,7 +257,7 @@ class Producer:
         self._learn(work, handle)
         task = work.task
         data = task_to_json(task)
-        test = digest_json([work.table.tree, list(task.targets), handle.value["test"]])
+        test = digest_json([list(task.targets), handle.value["test"]])
         look = digest_json([handle.tree, data])
         work.look = self._catalog.looks.look(test, look, label=task.name, purpose="evaluate")
         inputs: dict[str, Input] = {

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelworks.core.errors import DataError
-
 if TYPE_CHECKING:
     from modelworks.data import ReadOptions
 
@@ -46,33 +44,22 @@ def read_table(
     options = read_options(reading)
     if test is None:
         return dict(ingest(str(source), folder, options, isolate=isolate))
-    import pyarrow as pa
+    from modelworks.data import join_test_table, open_table, write_table
 
-    from modelworks.data import open_table
-
-    parts = []
-    for name, path in (("main", source), ("test", test)):
-        ingest(str(path), folder / name, replace(options, kinds={}), isolate=isolate)
-        parts.append(open_table(folder / name)[0])
-    absent = sorted(set(parts[0].column_names) ^ set(parts[1].column_names))
-    if absent:
-        raise DataError(
-            f"The test table and the training table do not have the same columns: {', '.join(absent)[:200]}.",
-            code="MW1193",
-            where=str(test),
-            hint=f"mw data show {test}",
-        )
-    try:
-        both = pa.concat_tables(
-            [parts[0], parts[1].select(parts[0].column_names)], promote_options="permissive"
-        )
-    except pa.ArrowTypeError as error:
-        raise DataError(
-            f"A column has another type in the test table: {error}.", code="MW1194", where=str(test)
-        ) from None
-    report = dict(ingest(both, folder, options, isolate=False))
-    report[SEALED_FROM] = parts[0].num_rows
+    report = dict(ingest(str(source), folder, options, isolate=isolate))
+    beside = folder / "test"
+    ingest(str(test), beside, replace(options, kinds={}), isolate=isolate)
+    table, schema = open_table(folder)
+    joined = join_test_table(table, schema, open_table(beside)[0])
+    write_table(folder / "both", joined.table, joined.schema)
+    for file in (folder / "both").iterdir():
+        file.replace(folder / file.name)  # a new file: the old one is mapped into memory
+    shutil.rmtree(folder / "both")
+    shutil.rmtree(beside)
+    report |= {
+        "rows": joined.table.num_rows,
+        "warnings": [*report["warnings"], *joined.notes],
+        SEALED_FROM: table.num_rows,
+    }
     (folder / "ingest.json").write_text(json.dumps(report), encoding="utf-8")
-    for name in ("main", "test"):
-        shutil.rmtree(folder / name)
     return report

@@ -16,7 +16,7 @@ HOUSE = "modelworks.production"
 
 
 @step(
-    version=1,
+    version=2,
     outputs=("table.arrow", "schema.json", "profile.json"),
     sources=(f"{HOUSE}.reading", f"{HOUSE}.sources", f"{HOUSE}.survey", f"{HOUSE}.fitting"),
 )
@@ -48,7 +48,7 @@ def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
     }
 
 
-@step(version=2, outputs=("model.onnx", "fit.json"), sources=(f"{HOUSE}.fitting", f"{HOUSE}.survey"))
+@step(version=3, outputs=("model.onnx", "fit.json"), sources=(f"{HOUSE}.fitting", f"{HOUSE}.survey"))
 def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Part the rows, let the guard look, fit the recipe and the baselines."""
     from modelworks.production.fitting import fit_task
@@ -57,7 +57,7 @@ def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[s
     return fit_task(inputs["table"], task, tuple(params["order"]), params["sealed_from"], folder)
 
 
-@step(version=3, outputs=("judged.json",), sources=(f"{HOUSE}.judging", f"{HOUSE}.papers"))
+@step(version=4, outputs=("judged.json",), sources=(f"{HOUSE}.judging", f"{HOUSE}.papers"))
 def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Score the shipped graph on the sealed rows, hold it to the gate, and write its package or its report.
 

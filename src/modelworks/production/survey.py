@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelworks.core.digest import digest_bytes, digest_json
 from modelworks.core.errors import TaskError
 from modelworks.core.schema import ColumnKind, Schema
 from modelworks.core.task import Task, TaskKind
@@ -95,20 +94,19 @@ def survey(table: pa.Table, schema: Schema, task: Task, sealed_from: int | None 
         raise AssertionError("the kind was just decided")
     sealed = None if sealed_from is None else np.arange(sealed_from, table.num_rows)
     parts = split(table, schema, task.targets, task.kind, task.split, task.seed, sealed)
-    findings = guard(table, schema, task.target, parts)
+    findings = guard(table, schema, task.target, parts, task.kind)
     exclude = tuple(
         dict.fromkeys(item["column"] for item in findings if item.get("exclude") and item["column"])
     )
     return Survey(task=task, reason=reason, split=parts, findings=findings, exclude=exclude)
 
 
-def save_split(split: Split, folder: Path) -> str:
-    """Write the rows of both parts to ``folder``; returns the digest that names this sealed test set."""
+def save_split(split: Split, folder: Path) -> None:
+    """Write the rows of both parts, and the folds, to ``folder``."""
     import numpy as np
 
     for name in ("train", "test", "folds"):
         np.save(folder / f"{name}.npy", getattr(split, name), allow_pickle=False)
-    return digest_json([digest_bytes(np.ascontiguousarray(split.test).tobytes()), len(split.test)])
 
 
 def load_rows(folder: Path, name: str) -> npt.NDArray[np.int64]:

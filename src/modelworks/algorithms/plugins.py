@@ -1,4 +1,4 @@
-"""The estimators that can be used: the built-in ones and those that other packages register."""
+"""Estimators and backbones that can be used: the built-in ones and those that other packages register."""
 
 from __future__ import annotations
 
@@ -8,20 +8,53 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from modelworks.core.errors import MissingExtra, UsageError, close_matches
+from modelworks.core.errors import MissingExtra, TaskError, UsageError, close_matches
+from modelworks.core.task import Modality, TaskKind
 
 GROUP = "modelworks.estimators"
-_BUILT_IN = {"tables.portfolio": ("modelworks.algorithms.tables.recipe", "TableRecipe", "")}
+BACKBONES = "modelworks.backbones"
+_BUILT_IN = {
+    "tables.portfolio": ("modelworks.algorithms.tables.recipe", "TableRecipe", ""),
+    "samples.heads": ("modelworks.algorithms.samples.recipe", "SampleHeads", ""),
+}
+_BUILT_IN_BACKBONES = {
+    "images.patches": ("modelworks.algorithms.backbones.sources", "PatchSource", "image"),
+    "images.pixels": ("modelworks.algorithms.backbones.reference", "PixelSource", "image"),
+    "text.ngrams": ("modelworks.algorithms.backbones.sources", "NgramSource", ""),
+    "text.shape": ("modelworks.algorithms.backbones.reference", "TextShapeSource", ""),
+    "series.kernels": ("modelworks.algorithms.backbones.sources", "KernelSource", ""),
+    "series.moments": ("modelworks.algorithms.backbones.reference", "SeriesMomentSource", ""),
+}
+_HEADS = "samples.heads"
+_RECIPES: dict[tuple[str, str], str] = {
+    **{("table", kind): "tables.portfolio" for kind in TaskKind if kind not in {"anomaly", "forecast"}},
+    **{
+        (modality, kind): _HEADS
+        for modality in ("image", "text", "series")
+        for kind in (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL, TaskKind.REGRESSION)
+    },
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "image": ("images.patches",),
+    "text": ("text.ngrams",),
+    "series": ("series.kernels",),
+}
+REFERENCES: Mapping[str, str] = {
+    "image": "images.pixels",
+    "text": "text.shape",
+    "series": "series.moments",
+}
+"""The plainest look at a sample, per modality: what a model on a backbone must beat."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """An estimator that is known by name and loaded on first use.
+    """A part that is known by name and loaded on first use.
 
     Attributes:
         name: Registry name.
         origin: ``modelworks`` or the distribution that registered it.
-        load: Returns the estimator class (its frozen configuration dataclass).
+        load: Returns its class (its frozen configuration dataclass).
     """
 
     name: str
@@ -38,22 +71,34 @@ def registry() -> Mapping[str, Registered]:
     Raises:
         UsageError: Two packages register the same name.
     """
+    return _registered("estimator", GROUP, _BUILT_IN)
+
+
+def backbones() -> Mapping[str, Registered]:
+    """Return every known backbone source by name; plug-ins register under ``modelworks.backbones``.
+
+    Raises:
+        UsageError: Two packages register the same name.
+    """
+    return _registered("backbone", BACKBONES, _BUILT_IN_BACKBONES)
+
+
+def _registered(what: str, group: str, built_in: Mapping[str, tuple[str, str, str]]) -> dict[str, Registered]:
     found = {
-        name: Registered(name, "modelworks", _loader(name, module, attribute, extra))
-        for name, (module, attribute, extra) in _BUILT_IN.items()
+        name: Registered(name, "modelworks", _loader(what, name, module, attribute, extra))
+        for name, (module, attribute, extra) in built_in.items()
     }
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=group):
         origin = entry.dist.name if entry.dist is not None else "unknown"
         if entry.name in found:
             raise UsageError(
-                f"The estimator '{entry.name}' of '{origin}' is already registered by "
-                f"'{found[entry.name].origin}'.",
+                f"The {what} '{entry.name}' of '{origin}' is already registered by '{found[entry.name].origin}'.",
                 code="MW1310",
                 hint=f"pip uninstall {origin}",
             )
         extra = entry.extras[0] if entry.extras else ""
         found[entry.name] = Registered(
-            entry.name, origin, _loader(entry.name, entry.module, entry.attr, extra)
+            entry.name, origin, _loader(what, entry.name, entry.module, entry.attr, extra)
         )
     return found
 
@@ -65,25 +110,64 @@ def estimator(name: str) -> Any:
         UsageError: There is no such estimator.
         MissingExtra: A package it needs is not installed.
     """
-    known = registry()
+    return _found("estimator", name, registry()).load()
+
+
+def backbone_source(name: str) -> Any:
+    """Return the backbone source class registered under ``name``.
+
+    Raises:
+        UsageError: There is no such backbone.
+        MissingExtra: A package it needs is not installed.
+    """
+    return _found("backbone", name, backbones()).load()
+
+
+def _found(what: str, name: str, known: Mapping[str, Registered]) -> Registered:
     if name not in known:
         raise UsageError(
-            f"There is no estimator '{name}'.{close_matches(name, known)}",
+            f"There is no {what} '{name}'.{close_matches(name, known)}",
             code="MW1311",
-            hint="estimators: " + ", ".join(sorted(known)),
+            hint=f"{what}s: " + ", ".join(sorted(known)),
         )
-    return known[name].load()
+    return known[name]
 
 
-def _loader(name: str, module: str, attribute: str, extra: str) -> Callable[[], Any]:
+def recipe_for(modality: Modality, kind: TaskKind) -> str:
+    """Return the name of the estimator that makes models of ``kind`` from samples of ``modality``.
+
+    Raises:
+        TaskError: There is none.
+    """
+    if (modality, kind) not in _RECIPES:
+        known = sorted({kind for one, kind in _RECIPES if one == modality})
+        raise TaskError(
+            f"There is no recipe for {kind} tasks on {modality} data.",
+            code="MW1230",
+            hint=f"kinds for {modality} data: " + ", ".join(known),
+        )
+    return _RECIPES[modality, kind]
+
+
+def stacked(recipe: str) -> bool:
+    """Say whether all tasks of a recipe over one backbone are fitted in one pass."""
+    return recipe == _HEADS
+
+
+def backbone_choices(modality: Modality) -> tuple[str, ...]:
+    """Return the backbones that are compared for a task on ``modality`` when none is named."""
+    return _CHOICES[modality]
+
+
+def _loader(what: str, name: str, module: str, attribute: str, extra: str) -> Callable[[], Any]:
     def load() -> Any:
         try:
             return getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
             if extra:
-                raise MissingExtra.named(f"The estimator '{name}'", extra) from error
+                raise MissingExtra.named(f"The {what} '{name}'", extra) from error
             raise MissingExtra(
-                f"The estimator '{name}' needs the package '{error.name}'.",
+                f"The {what} '{name}' needs the package '{error.name}'.",
                 hint=f"pip install {error.name}",
             ) from error
 

@@ -86,8 +86,8 @@ class NgramEncoder:
             ids[row, : len(item)] = item
         return {"token_ids": ids}
 
-    def features(self, graph: Graph) -> str:
-        """Add the nodes from ``token_ids`` to the weighted, unit-length features ``[rows, len(ngrams)]``."""
+    def features(self, graph: Graph, source: str = "token_ids") -> str:
+        """Add the nodes from token ids to the weighted, unit-length features ``[rows, len(ngrams)]``."""
         ids = {character: place + 1 for place, character in enumerate(self.characters)}
         pool: list[int] = []
         counts: list[int] = []
@@ -100,7 +100,7 @@ class NgramEncoder:
                     indexes.append(place)
         count = graph.op(
             "TfIdfVectorizer",
-            "token_ids",
+            source,
             mode="TF",
             min_gram_length=1,
             max_gram_length=self.longest,

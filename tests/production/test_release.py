@@ -26,10 +26,14 @@ class Home:
         entry = Entry(digest=self.store.put_bytes(text.encode()), size=len(text))
         return self.store.put_listing({"manifest.json": entry})
 
-    def release(self, run: str, text: str, table: str = "t", name: str = "m") -> Path:
+    def release(self, run: str, text: str, table: str = "t", name: str = "m", graph: str = "") -> Path:
         digest = self.store.put_bytes(text.encode())
         outputs = {"package/manifest.json": (digest, len(text)), "judged.json": (digest, len(text))}
-        return self.releases.release(name, {"run": run, "table": table, "package": text}, outputs)
+        if graph:
+            outputs["package/model.onnx"] = (self.store.put_bytes(graph.encode()), len(graph))
+        found = self.releases.release(name, {"run": run, "table": table, "package": text}, outputs)
+        assert (found.folder / "manifest.json").read_text() == found.package
+        return found.folder
 
 
 @pytest.fixture
@@ -51,6 +55,14 @@ def test_releasing_again_changes_nothing(home: Home) -> None:
     assert home.release("a", "one") == home.release("a", "one") == home.release("b", "one")
     assert len(home.catalog.names.history("model", "m")) == 1
     assert len(home.catalog.packages.find(name="m")) == 1
+
+
+def test_the_same_graph_made_again_by_the_same_order_is_no_new_version(home: Home) -> None:
+    first = home.release("a", "measured 1 s", graph="g")
+    assert home.release("a", "measured 2 s", graph="g") == first
+    assert home.release("a", "measured 2 s", graph="other").name == "v2"
+    assert home.release("a", "measured 3 s", table="new rows", graph="g").name == "v3"
+    assert home.release("b", "measured 4 s", graph="g").name == "v4"
 
 
 def test_an_old_order_made_again_does_not_take_the_name_back(home: Home) -> None:

@@ -233,6 +233,15 @@ def test_memory_is_measured_not_guessed() -> None:
     _run(work)
 
 
+def test_memory_that_other_threads_take_is_not_the_models() -> None:
+    from modelworks.serving.loading import Loader, LoadLimits, Proofs
+
+    onnx = heavy("wide", width=512, layers=4).onnx
+    loader = Loader(Proofs(None), LoadLimits())
+    assert len(onnx) // 2 <= loader._memory_of(onnx, 600 * 2**20) < 4 * len(onnx)
+    assert loader._memory_of(onnx, 2 * len(onnx)) == 2 * len(onnx)
+
+
 def test_evicted_memory_really_leaves_the_process() -> None:
     async def work() -> None:
         from modelworks.serving.memory import allocated_bytes

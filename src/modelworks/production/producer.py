@@ -305,8 +305,14 @@ class Producer:
             "table": work.table.tree[:SHORT],
             "package": handle.value["package"],
         }
-        folder = self._releases.release(work.task.name, made, handle.outputs)
-        self._end(work, verdict, package=made["package"], path=str(folder), report=str(folder / REPORT))
+        found = self._releases.release(work.task.name, made, handle.outputs)
+        self._end(
+            work,
+            verdict,
+            package=found.package,
+            path=str(found.folder),
+            report=str(found.folder / REPORT),
+        )
 
     def _end(self, work: Work, verdict: Verdict, **more: Any) -> None:
         result = LineResult(

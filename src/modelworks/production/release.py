@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,20 @@ from modelworks.storage.store import Entry, Store
 SPACE = "model"
 CURRENT = "current"
 BELOW = "package/"
+MODEL = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Released:
+    """A version of a model.
+
+    Attributes:
+        folder: The plain folder of its package.
+        package: Digest of the package.
+    """
+
+    folder: Path
+    package: str
 
 
 class Releases:
@@ -44,16 +59,16 @@ class Releases:
         tree = str(others[-1]) if others else ""
         return tree if tree and self._store.has(tree) else ""
 
-    def release(self, name: str, made: dict[str, Any], outputs: Mapping[str, tuple[str, int]]) -> Path:
+    def release(self, name: str, made: dict[str, Any], outputs: Mapping[str, tuple[str, int]]) -> Released:
         """Let ``name`` point to a package from now on; doing it again changes nothing.
+
+        An order whose cache was swept makes its models again; where the graph comes out the same, what was released
+        stands, though the new papers measured other seconds.
 
         Args:
             name: The model's name.
             made: ``run``, ``table`` (beginning of the data's digest), ``package`` (its digest).
             outputs: Files of the step that made it; those below ``package/`` are released.
-
-        Returns:
-            The plain folder of the package.
         """
         entries = {
             file.removeprefix(BELOW): Entry(digest=digest, size=size)
@@ -61,7 +76,7 @@ class Releases:
             if file.startswith(BELOW)
         }
         tree = self._store.put_listing(entries)
-        made = {**made, "tree": tree}
+        made = {**made, "tree": tree, "model": entries[MODEL].digest if MODEL in entries else ""}
         self._catalog.packages.add(
             PackageRow(
                 digest=tree,
@@ -72,7 +87,7 @@ class Releases:
                 manifest={"package": made["package"]},
             )
         )
-        version = self._version(name, made)
+        version, value = self._version(name, made)
         home = self._folder / name
         folder = home / f"v{version}"
         if not folder.is_dir():
@@ -82,18 +97,22 @@ class Releases:
                 publish(folder, files)
         # An order made again does not take a name back to an older version.
         self._point(home, f"v{self._catalog.names.get(SPACE, name).version}")
-        return folder
+        return Released(folder, str(value["package"]))
 
-    def _version(self, name: str, made: dict[str, Any]) -> int:
+    def _version(self, name: str, made: dict[str, Any]) -> tuple[int, Mapping[str, Any]]:
         writer = f"{made['run']}:{made['tree']}"[:200]
         while True:
             history = self._catalog.names.history(SPACE, name)
             for item in history:
-                if item.value["tree"] == made["tree"]:
-                    return item.version
+                if item.value["tree"] == made["tree"] or self._made_again(item.value, made):
+                    return item.version, item.value
             newest = history[-1].version if history else 0
             with contextlib.suppress(Conflict):
-                return self._catalog.names.set(SPACE, name, made, expected=newest, writer=writer)
+                return self._catalog.names.set(SPACE, name, made, expected=newest, writer=writer), made
+
+    @staticmethod
+    def _made_again(old: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+        return bool(made["model"]) and all(old.get(key) == made[key] for key in ("run", "table", "model"))
 
     def _point(self, home: Path, version: str) -> None:
         link = home / CURRENT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,29 @@ class Graph:
     def scaled(self, tensor: str, factor: float) -> str:
         """Multiply by a number."""
         return tensor if factor == 1.0 else self.op("Mul", tensor, self.constant(factor, np.float32))
+
+    def adopt(self, model: Any, feeds: Mapping[str, str]) -> tuple[str, ...]:
+        """Take over the nodes and constants of another graph (an ``onnx.ModelProto``) under names of our own.
+
+        Args:
+            model: Its inputs are fed from the tensors of this graph that ``feeds`` names.
+            feeds: Input name -> tensor of this graph.
+
+        Returns:
+            The tensors of its outputs.
+        """
+        from onnx import helper, numpy_helper
+
+        known = {"": "", **feeds}
+        for constant in model.graph.initializer:
+            known[constant.name] = self.constant(numpy_helper.to_array(constant))
+        for node in model.graph.node:
+            attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+            outs = [self._name() if name else "" for name in node.output]
+            inputs = [known[name] for name in node.input]
+            self._nodes.append(helper.make_node(node.op_type, inputs, outs, domain=node.domain, **attributes))
+            known.update(zip(node.output, outs, strict=True))
+        return tuple(known[item.name] for item in model.graph.output)
 
     def _name(self) -> str:
         self._count += 1

@@ -16,6 +16,9 @@ BACKBONES = "modelworks.backbones"
 _BUILT_IN = {
     "tables.portfolio": ("modelworks.algorithms.tables.recipe", "TableRecipe", ""),
     "samples.heads": ("modelworks.algorithms.samples.recipe", "SampleHeads", ""),
+    "deep.images": ("modelworks.algorithms.deep.images", "DeepImages", "image"),
+    "deep.text": ("modelworks.algorithms.deep.text", "DeepText", ""),
+    "deep.series": ("modelworks.algorithms.deep.series", "DeepSeries", ""),
 }
 _BUILT_IN_BACKBONES = {
     "images.patches": ("modelworks.algorithms.backbones.sources", "PatchSource", "image"),

@@ -64,6 +64,10 @@ class Budget:
         """Return a budget for finishing what is already paid for: no limit, the same cancellation."""
         return Budget(math.inf, cancelled=self._cancelled, cpu_time=self._cpu_time)
 
+    def part(self, cpu_s: float) -> Budget:
+        """Return a budget of its own for a part of the work, at most what is left; the same cancellation."""
+        return Budget(min(cpu_s, self.left_s), cancelled=self._cancelled, cpu_time=self._cpu_time)
+
     def cancel(self) -> None:
         """Ask the work to stop at its next check."""
         self._cancelled.set()

@@ -66,27 +66,16 @@ class PatchEncoder:
 
     def _resized(self, images: list[Pixels]) -> Floats:
         graph = Graph()
-        graph.op("Identity", self._standardised(graph), out="embedding")
+        graph.op("Identity", standardised_pixels(graph, self.side), out="embedding")
         session = graph.to_bytes(
             [Tensor(name="pixels", datatype="UINT8", shape=(-1, -1, -1, 3))],
             [Tensor(name="embedding", datatype="FP32", shape=(-1, 3, -1, -1))],
         )
         return embed_images(session, images)
 
-    def _standardised(self, graph: Graph) -> str:
-        """Resize with anti-aliasing to [rows, 3, side, side], values in [-1, 1]."""
-        floats = graph.op("Transpose", graph.op("Cast", "pixels", to=FLOAT), perm=[0, 3, 1, 2])
-        batch = graph.op("Slice", graph.op("Shape", "pixels"), *_ints(graph, [0], [1]))
-        sizes = graph.op(
-            "Concat", batch, graph.constant(np.array([3, self.side, self.side], np.int64)), axis=0
-        )
-        resized = graph.op("Resize", floats, "", "", sizes, mode="linear", antialias=1)
-        scaled = graph.op("Mul", resized, graph.constant(np.full((), 1 / 127.5, np.float32)))
-        return graph.op("Sub", scaled, graph.constant(np.ones((), np.float32)))
-
     def _graph(self, filters: Floats, projection: Floats | None, bias: Floats | None) -> bytes:
         graph = Graph()
-        pixels = self._standardised(graph)
+        pixels = standardised_pixels(graph, self.side)
         kernel = filters.reshape(len(filters), 3, self.patch, self.patch)
         response = graph.op("Conv", pixels, graph.constant(kernel))
         response = graph.op("Div", response, self._contrast(graph, pixels))
@@ -122,6 +111,19 @@ class PatchEncoder:
         return graph.op(
             "AveragePool", response, kernel_shape=[field, field], strides=[field, field], ceil_mode=1
         )
+
+
+def standardised_pixels(graph: Graph, side: int) -> str:
+    """Add the nodes from ``pixels UINT8 [rows, height, width, 3]`` to ``FP32 [rows, 3, side, side]`` in [-1, 1].
+
+    Images of any size are resized with anti-aliasing, whatever their proportions.
+    """
+    floats = graph.op("Transpose", graph.op("Cast", "pixels", to=FLOAT), perm=[0, 3, 1, 2])
+    batch = graph.op("Slice", graph.op("Shape", "pixels"), *_ints(graph, [0], [1]))
+    sizes = graph.op("Concat", batch, graph.constant(np.array([3, side, side], np.int64)), axis=0)
+    resized = graph.op("Resize", floats, "", "", sizes, mode="linear", antialias=1)
+    scaled = graph.op("Mul", resized, graph.constant(np.full((), 1 / 127.5, np.float32)))
+    return graph.op("Sub", scaled, graph.constant(np.ones((), np.float32)))
 
 
 _FLOOR = 0.002

@@ -7,20 +7,21 @@ import numpy as np
 from modelworks.core.errors import TaskError
 from modelworks.core.task import TaskKind
 from modelworks.data import TrainingTable
+from modelworks.data.samples.training import TrainingSamples
 from modelworks.training.problem import Problem
 
 SUPPORTED = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION, TaskKind.MULTILABEL})
 
 
-def problem_of(table: TrainingTable) -> Problem:
-    """Return the problem of a training table; a regression target is standardised.
+def problem_of(table: TrainingTable | TrainingSamples) -> Problem:
+    """Return the problem of training rows whose target is known; a regression target is standardised.
 
     Raises:
         TaskError: The kind cannot be learned from a table.
     """
     if table.kind not in SUPPORTED:
         raise TaskError(
-            f"A table recipe cannot do '{table.kind}'.",
+            f"A recipe of this kind cannot do '{table.kind}'.",
             code="MW1220",
             hint="kinds: " + ", ".join(sorted(SUPPORTED)),
         )

@@ -65,6 +65,23 @@ class NetworkSpec:
         return torch.ones(rows, 2, self.length or 16, dtype=torch.int64)
 
 
+def multiplications(spec: NetworkSpec) -> float:
+    """Return the multiplications of one row's forward pass in convolutions and matrix products."""
+    found = [0.0]
+
+    def count(module: Any, _: Any, result: Any) -> None:
+        found[0] += result.numel() * module.weight[0].numel()
+
+    with torch.random.fork_rng():
+        network = spec.build().eval()
+    for module in network.modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network(spec.sample(1))
+    return found[0]
+
+
 class ImageNetwork(nn.Module):  # type: ignore[misc]
     """A small pre-activation-free residual network with three or four stages.
 
@@ -151,17 +168,20 @@ class _Inception(nn.Module):  # type: ignore[misc]
         narrow = min(before, width)
         self.narrow = nn.Conv1d(before, narrow, 1, bias=False) if before > width else nn.Identity()
         sizes = [min(size, max(3, length // 2 * 2 - 1)) for size in (39, 19, 9)]
+        # A norm per branch normalises as one after the join would, and folds into its convolution.
         self.branches = nn.ModuleList(
-            nn.Conv1d(narrow, width, size, padding=size // 2, bias=False) for size in sizes
+            nn.Sequential(
+                nn.Conv1d(narrow, width, size, padding=size // 2, bias=False), nn.BatchNorm1d(width)
+            )
+            for size in sizes
         )
-        self.pooled = nn.Conv1d(before, width, 1, bias=False)
-        self.norm = nn.BatchNorm1d(4 * width)
+        self.pooled = nn.Sequential(nn.Conv1d(before, width, 1, bias=False), nn.BatchNorm1d(width))
 
     def forward(self, values: Any) -> Any:
         narrow = self.narrow(values)
         found = [branch(narrow) for branch in self.branches]
         found.append(self.pooled(functional.max_pool1d(values, 3, stride=1, padding=1)))
-        return functional.relu(self.norm(torch.cat(found, dim=1)))
+        return functional.relu(torch.cat(found, dim=1))
 
 
 class TextNetwork(nn.Module):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ class PretrainedNetwork(nn.Module):  # type: ignore[misc]
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.modality = spec.modality
+        mean, spread = _normalisation(Path(spec.folder))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("spread", torch.tensor(spread).view(1, 3, 1, 1), persistent=False)
         self.encoder = load_encoder(Path(spec.folder))
         self.drop = nn.Dropout(spec.dropout)
         self.head = nn.Linear(_width(self.encoder), spec.outputs)
@@ -40,7 +44,7 @@ class PretrainedNetwork(nn.Module):  # type: ignore[misc]
             states = self.encoder(input_ids=inputs[:, 0], attention_mask=attention)[0]
             share = attention.unsqueeze(2).to(states.dtype)
             return (states * share).sum(1) / share.sum(1).clamp_min(1.0)
-        states = self.encoder(pixel_values=inputs)[0]
+        states = self.encoder(pixel_values=((inputs + 1) / 2 - self.mean) / self.spread)[0]
         return states.mean((2, 3)) if states.dim() == 4 else states.mean(1)
 
 
@@ -71,6 +75,14 @@ def load_encoder(folder: Path) -> Any:
         raise DataError(
             f"The encoder in '{folder}' cannot be read: {str(error).splitlines()[0][:200]}", code="MW1143"
         ) from error
+
+
+def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
+    """Return mean and spread of the pixels (0 to 1) that an image encoder was trained with."""
+    path = folder / "preprocessor_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    mean, spread = config.get("image_mean") or [0.5] * 3, config.get("image_std") or [0.5] * 3
+    return [float(value) for value in mean], [float(value) for value in spread]
 
 
 def _width(encoder: Any) -> int:

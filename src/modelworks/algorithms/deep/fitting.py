@@ -300,9 +300,12 @@ def finish(
 
 
 def temperature_scale(problem: Problem, scores: npt.NDArray[np.float64], rows: Rows) -> float:
-    """Return the factor of the scores with the least loss on ``rows`` (1 for regression)."""
+    """Return the factor of the scores with the least loss on ``rows`` (1 for regression).
+
+    Its logarithm has a normal prior of spread one half, so that a few rows that all are right prove no certainty.
+    """
     if problem.kind is TaskKind.REGRESSION:
         return 1.0
     grid = np.exp(np.linspace(np.log(0.2), np.log(5.0), 81))
-    losses = [problem.loss(scores * factor, rows) for factor in grid]
+    losses = [len(rows) * problem.loss(scores * factor, rows) + 2 * np.log(factor) ** 2 for factor in grid]
     return float(grid[int(np.argmin(losses))])

@@ -12,6 +12,7 @@ __version__ = VERSION
 if TYPE_CHECKING:
     from modelworks.control.api import Model, Order, Result, load, order, produce
     from modelworks.control.service import Service
+    from modelworks.control.serving_api import Server, deploy, serve
     from modelworks.control.settings import Settings
     from modelworks.core.errors import (
         DataError,
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from modelworks.core.schema import ColumnKind
     from modelworks.core.task import TaskKind
     from modelworks.core.verdict import Check, Measure, Verdict, VerdictKind
+    from modelworks.serving.client import Client
 
 _HOMES = {
     "Check": "core.verdict",
+    "Client": "serving.client",
     "ColumnKind": "core.schema",
     "DataError": "core.errors",
     "InputError": "core.errors",
@@ -36,6 +39,7 @@ _HOMES = {
     "ModelworksError": "core.errors",
     "Order": "control.api",
     "Result": "control.api",
+    "Server": "control.serving_api",
     "Service": "control.service",
     "Settings": "control.settings",
     "TaskError": "core.errors",
@@ -43,13 +47,16 @@ _HOMES = {
     "TrustError": "core.errors",
     "Verdict": "core.verdict",
     "VerdictKind": "core.verdict",
+    "deploy": "control.serving_api",
     "load": "control.api",
     "order": "control.api",
     "produce": "control.api",
+    "serve": "control.serving_api",
 }
 
 __all__ = [
     "Check",
+    "Client",
     "ColumnKind",
     "DataError",
     "InputError",
@@ -59,6 +66,7 @@ __all__ = [
     "ModelworksError",
     "Order",
     "Result",
+    "Server",
     "Service",
     "Settings",
     "TaskError",
@@ -67,9 +75,11 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "__version__",
+    "deploy",
     "load",
     "order",
     "produce",
+    "serve",
 ]
 
 

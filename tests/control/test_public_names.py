@@ -7,9 +7,9 @@ import inspect
 import modelworks as mw
 
 NAMES = {
-    "Check", "ColumnKind", "DataError", "InputError", "LimitError", "Measure", "Model", "ModelworksError", "Order",
-    "Result", "Service", "Settings", "TaskError", "TaskKind", "TrustError", "Verdict", "VerdictKind", "__version__",
-    "load", "order", "produce",
+    "Check", "Client", "ColumnKind", "DataError", "InputError", "LimitError", "Measure", "Model", "ModelworksError",
+    "Order", "Result", "Server", "Service", "Settings", "TaskError", "TaskKind", "TrustError", "Verdict",
+    "VerdictKind", "__version__", "deploy", "load", "order", "produce", "serve",
 }  # fmt: skip
 
 
@@ -25,6 +25,13 @@ def test_the_public_functions_take_what_was_promised() -> None:
     ]  # fmt: skip
     assert list(inspect.signature(mw.order).parameters) == ["what", "home", "slots", "memory"]
     assert list(inspect.signature(mw.load).parameters) == ["package", "home"]
+    assert list(inspect.signature(mw.serve).parameters) == ["models", "home", "settings"]
+    assert list(inspect.signature(mw.deploy).parameters) == [
+        "model", "version", "endpoint", "canary", "shadow", "sticky", "home",
+    ]  # fmt: skip
+    assert list(inspect.signature(mw.Client).parameters) == [
+        "url", "token", "timeout_s", "retries", "certificate",
+    ]  # fmt: skip
 
 
 def test_members_of_results_are_as_promised() -> None:
@@ -35,6 +42,11 @@ def test_members_of_results_are_as_promised() -> None:
         "verdict", "measures", "cost", "package", "model", "predict", "report", "_repr_html_",
     }  # fmt: skip
     assert members(mw.Order) == {"cost", "report", "_repr_html_"}
+    assert members(mw.Client) == {
+        "call", "close", "endpoint", "infer", "model", "models", "outcome", "predict", "predict_many", "ready",
+        "status",
+    }  # fmt: skip
+    assert members(mw.Server) == {"client", "stop"}
     assert members(mw.Model) == {"name", "package", "columns", "predict", "explain", "verify", "_repr_html_"}
 
 

@@ -9,7 +9,7 @@ import traceback
 import typer
 
 from modelworks import __version__
-from modelworks.cli import home, memory, models, orders, packages, produce, tables
+from modelworks.cli import endpoints, home, memory, models, orders, packages, produce, serving, tables
 from modelworks.cli.terminal import BUG, EXIT_CODES, INTERRUPTED
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -46,6 +46,8 @@ orders.register(app)
 tables.register(app)
 models.register(app)
 packages.register(app)
+serving.register(app)
+endpoints.register(app)
 memory.register(app)
 home.register(app)
 

@@ -67,6 +67,7 @@ def produce(
     slots: Annotated[int, typer.Option(help="Jobs side by side; all cores by default.")] = 0,
     explain: Annotated[bool, typer.Option(help="Compute importance for the report.")] = True,
     memory: Annotated[bool, typer.Option(help="Use what earlier tasks taught.")] = True,
+    deploy: Annotated[bool, typer.Option("--deploy", help="Serve it under its name once released.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show plan and forecast only.")] = False,
 ) -> None:
     """Make models: from a table and a target, or from an order, to verdicts and packages."""
@@ -77,6 +78,7 @@ def produce(
     settings = task_settings(
         kind=kind, metric=metric, gate=_pairs(gate, "--gate"), budget=budget, slices=slices, exclude=exclude,
         weight=weight, positive=positive, quantiles=quantile, seed=seed, explain=explain,
+        deploy=deploy,
         split={"group": group, "time": time, "test_share": test_share, "test_data": test_data},
         limits={"latency_ms": latency_ms, "size_mb": size_mb, "memory_mb": memory_mb},
         **read_options(kinds, reading, query),
@@ -121,7 +123,7 @@ def task_settings(**given: Any) -> dict[str, Any]:
     for key, value in given.items():
         if isinstance(value, dict):
             value = {k: v for k, v in value.items() if v not in ("", None) and plain.get(key, {}).get(k) != v}
-        if value in ("", [], {}, None) or (key, value) in (("seed", 0), ("explain", True)):
+        if value in ("", [], {}, None) or (key, value) in (("seed", 0), ("explain", True), ("deploy", False)):
             continue
         settings[key] = value
     return settings

@@ -101,6 +101,13 @@ def _closing(result: Any) -> str:
             f"forecast was {forecast['cpu_s']:.1f} ({forecast['low']:.1f} to {forecast['high']:.1f}) CPU-seconds, "
             f"off by {forecast['error']:+.0%}"
         )
+    for line in result.lines:
+        if "error" in line.deployed:
+            lines.append(f"{line.task} is not served: {line.deployed['error']}")
+        elif line.deployed:
+            lines.append(
+                f"{line.task} is served as version {line.deployed['version']} at {line.deployed['at']}"
+            )
     packages = [line for line in result.lines if line.path]
     if len(packages) == 1:
         lines.append(f"package: {packages[0].path}")

@@ -16,6 +16,7 @@ from modelworks.control.billing import NO_ORDER, bill_of_orders
 from modelworks.control.care import Doctor, collect_garbage, export_everything
 from modelworks.control.producing import CANCEL, KIND, OrderRun, find_run, order_result
 from modelworks.control.secrets import hide_passwords
+from modelworks.control.serving import Serving
 from modelworks.control.settings import Settings, load_settings
 from modelworks.control.workspace import Workspace
 from modelworks.production.bill import prices_of
@@ -54,6 +55,10 @@ class Service:
     def close(self) -> None:
         """Free what was opened."""
         self.workspace.close()
+
+    def serving(self, *, url: str = "") -> Serving:
+        """Return the verbs of serving: of the server of this installation, or of the one at ``url``."""
+        return Serving(self.workspace, url=url)
 
     # Orders
 
@@ -151,7 +156,7 @@ class Service:
             events=events,
             stop=stop,
         )
-        result = run.make()
+        result = self.serving().deploy_released(run.make())
         if out is not None:
             self._write_out(result, out)
         return result

@@ -25,6 +25,7 @@ class Settings:
         durability: ``full`` survives a power cut, ``normal`` a killed process.
         heartbeat_s: Seconds between progress lines when there is no terminal.
         prices: Price list: ``currency, cpu_hour, gpu_hour, kwh, human_hour``.
+        serving: What ``mw serve`` is told, see ``control/serve_settings.py`` (``MODELWORKS_SERVE_<NAME>``).
         sources: Setting -> where its value came from.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     durability: str = "full"
     heartbeat_s: float = 10.0
     prices: Mapping[str, Any] = field(default_factory=dict)
+    serving: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -46,6 +48,7 @@ class Settings:
             "durability": self.durability,
             "heartbeat_s": self.heartbeat_s,
             "prices": dict(self.prices),
+            "serving": dict(self.serving),
             "sources": dict(self.sources),
         }
 
@@ -78,7 +81,7 @@ def load_settings(
         sources = dict.fromkeys(values, str(path))
     for name in NAMES:
         variable = f"MODELWORKS_{name.upper()}"
-        if name != "prices" and environment.get(variable, "") != "":
+        if name not in {"prices", "serving"} and environment.get(variable, "") != "":
             values[name] = _from_text(name, environment[variable], variable)
             sources[name] = variable
     if home is not None:
@@ -89,6 +92,7 @@ def load_settings(
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    from modelworks.control.serve_settings import SHAPE
     from modelworks.production.order_fields import PRICES
     from modelworks.production.shapes import Flag, Number, Record, Text, read_document
 
@@ -101,6 +105,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             "durability": Text(choices=("full", "normal")),
             "heartbeat_s": Number(low=0, open_low=True),
             "prices": Record(PRICES),
+            "serving": SHAPE,
         }
     )
     reading = read_document(path.read_text(encoding="utf-8"), shape)

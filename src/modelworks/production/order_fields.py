@@ -83,6 +83,7 @@ SETTINGS: dict[str, Shape] = {
     "reading": Record(READING, help="How the source is read, when it is not found by itself."),
     "seed": Number(help="Seed of every random choice.", whole=True, low=0, high=2**31 - 1),
     "explain": Flag(help="Whether importance is computed for the report."),
+    "deploy": Flag(help="Whether the model is served under its name once it is released."),
 }
 
 TASK = Record(

@@ -321,6 +321,7 @@ class Producer:
             data=work.task.data,
             verdict=verdict,
             kind=work.planned.facts.kind,
+            deploy=bool(work.planned.line.settings.get("deploy", False)),
             **more,
         )
         if work.fit is not None and work.fit.ok:

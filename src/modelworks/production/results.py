@@ -31,6 +31,8 @@ class LineResult:
         findings: What the guard found.
         looks: How often this sealed test set had been looked at, with this time.
         cost: Bill of the task, its share of shared work included.
+        deploy: Whether the order asks for it to be served once it is released.
+        deployed: ``endpoint, version, at`` once it is, or ``error``.
     """
 
     task: str
@@ -51,6 +53,8 @@ class LineResult:
     findings: tuple[dict[str, Any], ...] = ()
     looks: int = 0
     cost: dict[str, Any] = field(default_factory=dict)
+    deploy: bool = False
+    deployed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def primary(self) -> Measure | None:
@@ -81,6 +85,8 @@ class LineResult:
             "findings": list(self.findings),
             "looks": self.looks,
             "cost": self.cost,
+            "deploy": self.deploy,
+            "deployed": self.deployed,
         }
 
     @staticmethod

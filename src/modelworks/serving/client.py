@@ -27,6 +27,7 @@ from modelworks.serving.errors import (
     Unauthenticated,
     UnknownModel,
 )
+from modelworks.serving.running import find_running
 from modelworks.serving.settings import default_home
 from modelworks.serving.tensors import Array, datatype_of, from_binary, to_binary
 
@@ -46,7 +47,8 @@ class Client:
     """Talks to one server over one kept connection; not for several threads at once.
 
     Args:
-        url: Such as ``http://127.0.0.1:8080``.
+        url: Such as ``http://127.0.0.1:8080``. Default: the environment's ``MODELWORKS_URL``, else the server that
+            runs from this installation, else that address.
         token: Default: the environment's ``MODELWORKS_TOKEN``, else the one this machine's first start made.
         timeout_s: Longest wait for an answer.
         retries: How often a request that was refused as busy, or met a closed connection, is sent again.
@@ -55,13 +57,14 @@ class Client:
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:8080",
+        url: str = "",
         *,
         token: str | None = None,
         timeout_s: float = 30.0,
         retries: int = 2,
         certificate: Path | None = None,
     ) -> None:
+        url, certificate = _address(url, certificate)
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(
@@ -237,6 +240,18 @@ class Client:
                 raise _error(response.status, data, response.getheader("Retry-After"))
             return data, response.getheader("Inference-Header-Content-Length")
         raise AssertionError
+
+
+def _address(url: str, certificate: Path | None) -> tuple[str, Path | None]:
+    """Return where to connect and whom to trust there."""
+    url = url or os.environ.get("MODELWORKS_URL", "")
+    if certificate is None and os.environ.get("MODELWORKS_CERTIFICATE"):
+        certificate = Path(os.environ["MODELWORKS_CERTIFICATE"])
+    if not url:
+        found = find_running(default_home() / "serving")
+        if found is not None:
+            return found.url, certificate or (Path(found.certificate) if found.certificate else None)
+    return url or "http://127.0.0.1:8080", certificate
 
 
 def _error(status: int, data: bytes, retry_after: str | None) -> ModelworksError:

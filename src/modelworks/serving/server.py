@@ -38,6 +38,7 @@ from modelworks.serving.rest.page import add_page
 from modelworks.serving.rest.protocol import ProtocolRoutes
 from modelworks.serving.rpc.aio import AioCarrier
 from modelworks.serving.rpc.service import RpcService
+from modelworks.serving.running import forget, record
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.staging import staged
 from modelworks.serving.status import status
@@ -263,10 +264,14 @@ def new_loop() -> AbstractEventLoop:
     return loop
 
 
-def main(settings: ServeSettings) -> int:
+def main(settings: ServeSettings, told: Callable[[dict[str, Any]], None] | None = None) -> int:
     """Serve in the foreground until told to stop; returns the exit status.
 
     A thin parent keeps the port and starts the worker processes again if one dies.
+
+    Args:
+        settings: Everything it can be told.
+        told: Called once every worker takes requests, with ``url, port, grpc_port, endpoints, count``.
 
     Raises:
         ModelworksError: The server cannot start; the error says why and what to do.
@@ -274,17 +279,28 @@ def main(settings: ServeSettings) -> int:
     from modelworks.serving.supervisor import Supervisor
 
     settings.check()
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def ready(report: dict[str, Any]) -> None:
-        if settings.quiet:
-            return
-        names = ", ".join(report["endpoints"][:8]) + (", ..." if report["count"] > 8 else "")
-        grpc = f", gRPC at port {report['grpc_port']}" if report["grpc_port"] else ""
-        print(f"Serving {report['count']} models at {report['url']}{grpc}: {names}", file=sys.stderr)
-        print(
-            f"Token: {settings.keys / LOCAL_TOKEN}   Try it: {report['url']}/docs",
-            file=sys.stderr,
-            flush=True,
-        )
+        record(settings.state, report, settings.tls_certificate)
+        if told is not None:
+            told(report)
+        if not settings.quiet:
+            _welcome(settings, report)
 
-    return Supervisor(settings, ready).run()
+    try:
+        return Supervisor(settings, ready).run()
+    finally:
+        forget(settings.state)
+
+
+def _welcome(settings: ServeSettings, report: dict[str, Any]) -> None:
+    names = ", ".join(report["endpoints"][:8]) + (", ..." if report["count"] > 8 else "")
+    grpc = f", gRPC at port {report['grpc_port']}" if report["grpc_port"] else ""
+    plural = "s" if report["count"] != 1 else ""
+    print(
+        f"Serving {report['count']} model{plural} at {report['url']}{grpc}: {names}\n"
+        f"Token: {settings.keys / LOCAL_TOKEN}   Try it: {report['url']}/docs",
+        file=sys.stderr,
+        flush=True,
+    )

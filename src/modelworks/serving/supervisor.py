@@ -54,9 +54,13 @@ class Supervisor:
         self._bound = replace(settings, port=self._listener.getsockname()[1])
         self._grpc_hold: socket.socket | None = None
         if settings.grpc_port == 0:
-            # Workers share one gRPC port; holding it bound (not listening) keeps it ours between their starts.
-            self._grpc_hold = _hold(settings.host)
-            self._bound = replace(self._bound, grpc_port=self._grpc_hold.getsockname()[1])
+            # Several workers share one gRPC port; holding it bound (not listening) keeps it ours between their starts.
+            held = _hold(settings.host)
+            self._bound = replace(self._bound, grpc_port=held.getsockname()[1])
+            if settings.workers > 1:
+                self._grpc_hold = held
+            else:
+                held.close()
 
     def run(self) -> int:
         """Supervise; returns the exit status.

@@ -1,4 +1,4 @@
-"""What every row of the benchmark says: accuracy on the test part with its interval, log loss, size, single-row time."""
+"""What every row of the benchmark says: accuracy with its interval, log loss, size, single-row time."""
 
 from __future__ import annotations
 

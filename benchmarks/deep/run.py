@@ -34,7 +34,8 @@ def head(train: TrainingSamples) -> FittedModel:
         payloads = [image_pixels(value) for value in payloads]
     made = {name: backbone_source(name)().make(payloads, 0) for name in backbone_choices(train.modality)}
     embeddings = {
-        name: embed_column(item.onnx, payload_inputs(item, train.column), train.payload) for name, item in made.items()
+        name: embed_column(item.onnx, payload_inputs(item, train.column), train.payload)
+        for name, item in made.items()
     }
     found: FittedModel = estimator("samples.heads")().fit(
         replace(train, embeddings=embeddings, backbones=made), None, Budget(600), 0
@@ -55,7 +56,9 @@ def main() -> int:
     start = time.process_time()
     model = head(train)
     cpu = round(time.process_time() - start, 1)
-    record({**facts, "model": "head", "cpu_s": cpu, **measured(model, test), "how": model.diagnostics["chosen"]})
+    record(
+        {**facts, "model": "head", "cpu_s": cpu, **measured(model, test), "how": model.diagnostics["chosen"]}
+    )
     for budget_s in [float(item) for item in arguments.budgets.split(",")]:
         recipe = estimator(RECIPES[train.modality])(limits=Limits(latency_ms=10.0, budget_s=budget_s))
         start = time.process_time()
@@ -63,7 +66,16 @@ def main() -> int:
         cpu = round(time.process_time() - start, 1)
         found = measured(model, test)
         how = f"{model.diagnostics['chosen']}; {model.diagnostics['stopped'] or 'whole plan'}"
-        record({**facts, "model": f"network@{budget_s:g}s", "budget_s": budget_s, "cpu_s": cpu, **found, "how": how})
+        record(
+            {
+                **facts,
+                "model": f"network@{budget_s:g}s",
+                "budget_s": budget_s,
+                "cpu_s": cpu,
+                **found,
+                "how": how,
+            }
+        )
         if arguments.keep is not None:
             arguments.keep.mkdir(parents=True, exist_ok=True)
             (arguments.keep / f"{arguments.name}-{budget_s:g}.onnx").write_bytes(model.onnx)

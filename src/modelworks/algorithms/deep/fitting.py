@@ -32,7 +32,7 @@ from modelworks.training.problem import Problem
 KINDS = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL, TaskKind.REGRESSION})
 LEAST_ROWS = 16
 _PARITY_ROWS = 48
-_SPEND = 0.7
+_SPEND = 0.8
 """Share of the budget that planned training may take; the rest is for reading, judging and the graph."""
 _SEARCH_FROM = 24
 """Passes over the rows that the budget must allow before some of them go into a search."""
@@ -258,13 +258,28 @@ def fit_network(
 
 def _passes(design: Design, common: Common, budget_s: float, rows: int) -> tuple[int, int, int]:
     """Return the trials of the search, the epochs of one trial and the epochs of the training."""
-    passes = min(_SPEND * budget_s / max(design.row_cost_s * rows, 1e-9), 1e6)
+    passes = planned_passes(design.row_cost_s, budget_s, rows)
     most = common.epochs or design.most_epochs
     if common.trials == 0 or (common.trials is None and passes < _SEARCH_FROM):
         return 0, 0, common.epochs or int(np.clip(passes, 2, most))
     short = int(np.clip(passes / 24, 2, max(2, most // 4)))
     trials = common.trials if common.trials is not None else int(np.clip(0.4 * passes / short, 2, 12))
     return trials, short, common.epochs or int(np.clip(0.6 * passes, 2, most))
+
+
+def planned_passes(row_cost_s: float, budget_s: float, rows: int) -> float:
+    """Return the passes over the rows that a budget allows, by the declared cost of a row."""
+    return min(_SPEND * budget_s / max(row_cost_s * rows, 1e-9), 1e6)
+
+
+def batch_for(rows: int, passes: float) -> int:
+    """Return a batch of 16 to 64 rows that leaves a short training about 1,500 steps."""
+    return int(np.clip(rows * passes / 1500 // 8 * 8, min(16, max(4, rows // 8)), min(64, max(8, rows // 8))))
+
+
+def planned_epochs(design: Design, common: Common, budget_s: float, rows: int) -> int:
+    """Return the epochs of a training without a search that a budget allows."""
+    return _passes(design, replace(common, trials=0), budget_s, rows)[2]
 
 
 def finish(

@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from modelworks.algorithms.deep.doors import ImageDoor
-from modelworks.algorithms.deep.fitting import KINDS, Common, Design, Native, Rowset, fit_network, read_rows
+from modelworks.algorithms.deep.fitting import (
+    KINDS,
+    Common,
+    Design,
+    Native,
+    Rowset,
+    batch_for,
+    fit_network,
+    planned_passes,
+    read_rows,
+)
 from modelworks.core.budget import Budget
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.task import TaskKind
@@ -19,7 +29,7 @@ from modelworks.training.deep.library import load_torch
 from modelworks.training.deep.plan import Augmentation, Plan
 from modelworks.training.deep.search import Choice, Settings
 
-_FLOPS = 20e9
+_FLOPS = 30e9
 _MACS_PER_MS = 4e7
 _STRENGTHS: dict[str, Augmentation] = {
     "light": Augmentation(shift=0.06, colour=0.1),
@@ -91,7 +101,7 @@ class DeepImages(Common):
             spec = self._widest(spec, len(rows.train), budget_s)
         cost = 6 * multiplications(spec) / _FLOPS + 4e-4
         plan = Plan(
-            batch=int(np.clip(len(rows.train) // 12, 8, 64)),
+            batch=batch_for(len(rows.train), planned_passes(cost, budget_s, len(rows.train))),
             rate=3e-3 if not self.folder else 1e-3,
             body_rate=0.1,
             average=0.99,
@@ -124,13 +134,13 @@ class DeepImages(Common):
         return ImageDoor(side=32 if np.median(sides) <= 40 else 64)
 
     def _widest(self, spec: Any, rows: int, budget_s: float) -> Any:
-        """Take the wider network if the budget allows it twelve passes and the latency limit its answer."""
+        """Take the wider network if the budget allows it fifteen passes and the latency limit its answer."""
         from modelworks.training.deep.networks import multiplications
 
         wide = replace(spec, width=32)
         work = multiplications(wide)
         quick = work / _MACS_PER_MS <= 0.5 * self.limits.latency_ms
-        return wide if quick and 0.7 * budget_s >= 12 * rows * 6 * work / _FLOPS else spec
+        return wide if quick and planned_passes(6 * work / _FLOPS, budget_s, rows) >= 15 else spec
 
     def _mirrored(self, rows: Rowset) -> bool:
         if self.flip != "auto":

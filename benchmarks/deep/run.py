@@ -27,8 +27,8 @@ from modelworks.data.samples.training import TrainingSamples
 RECIPES = {"image": "deep.images", "text": "deep.text", "series": "deep.series"}
 
 
-def head(train: TrainingSamples) -> FittedModel:
-    """Fit the recipe of heads on every backbone of the modality."""
+def embedded(train: TrainingSamples) -> TrainingSamples:
+    """Return the samples with the embeddings of every backbone that is compared for the modality."""
     payloads: Any = list(train.payload)
     if train.modality == "image":
         payloads = [image_pixels(value) for value in payloads]
@@ -37,9 +37,12 @@ def head(train: TrainingSamples) -> FittedModel:
         name: embed_column(item.onnx, payload_inputs(item, train.column), train.payload)
         for name, item in made.items()
     }
-    found: FittedModel = estimator("samples.heads")().fit(
-        replace(train, embeddings=embeddings, backbones=made), None, Budget(600), 0
-    )
+    return replace(train, embeddings=embeddings, backbones=made)
+
+
+def head(train: TrainingSamples) -> FittedModel:
+    """Fit the recipe of heads on every backbone of the modality."""
+    found: FittedModel = estimator("samples.heads")().fit(embedded(train), None, Budget(600), 0)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Escalation: the gate decides on held-out rows, the reason is written down, and without PyTorch the command is named."""
+"""Escalation: the gate decides on held-out rows, the reason is written down, a missing PyTorch is named."""
 
 from __future__ import annotations
 

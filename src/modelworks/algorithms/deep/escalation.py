@@ -17,9 +17,9 @@ from modelworks.compute.runtime import GraphSession, single_row_latency_ms
 from modelworks.core.budget import Budget
 from modelworks.core.errors import BudgetStopped, DataError, ExecutionError, TaskError
 from modelworks.core.estimator import FittedModel
-from modelworks.core.task import Bound, Limits
+from modelworks.core.task import Bound, Limits, TaskKind
 from modelworks.data.samples.training import TrainingSamples
-from modelworks.evaluation import compare, evaluate
+from modelworks.evaluation import compare, evaluate, find_metric
 from modelworks.evaluation.conditions import holds
 from modelworks.training.deep.library import EXTRA, torch_is_here
 
@@ -98,7 +98,7 @@ def escalate(
         return _with(model, Outcome(tried=False, chosen="head", why=why))
     before = _answers(estimator("samples.heads")(metric=policy.metric).fit(rest, None, budget, seed), held)
     measured = _measures(before, held, policy, seed)
-    missed = [bound for bound in policy.gate if not _holds(bound, measured)]
+    missed = [bound for bound in policy.gate if not _holds(bound, held.kind, measured)]
     if policy.mode == "auto" and not missed:
         why = (
             "the head holds the gate on held-out training rows"
@@ -106,8 +106,9 @@ def escalate(
             else "the task has no gate of its own"
         )
         return _with(model, Outcome(tried=False, chosen="head", why=why, head=measured, rows=held.rows))
+    reached = [measured.get(find_metric(bound.metric, held.kind).name, float("nan")) for bound in missed]
     cause = ", ".join(
-        f"{bound} (it reaches {measured.get(bound.metric, float('nan')):.3g})" for bound in missed
+        f"{bound} (it reaches {value:.3g})" for bound, value in zip(missed, reached, strict=True)
     )
     cause = (
         f"the head misses {cause} on {held.rows} held-out training rows"
@@ -207,8 +208,9 @@ def _measures(
     return {item["name"]: float(item["value"]) for item in found["measures"]}
 
 
-def _holds(bound: Bound, measured: dict[str, float]) -> bool:
-    return bound.metric in measured and holds(bound, measured[bound.metric])
+def _holds(bound: Bound, kind: TaskKind, measured: dict[str, float]) -> bool:
+    name = find_metric(bound.metric, kind).name
+    return name in measured and holds(bound, measured[name])
 
 
 def _over(model: FittedModel, rows: TrainingSamples, limits: Limits) -> str:

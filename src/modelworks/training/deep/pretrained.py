@@ -64,10 +64,12 @@ def load_encoder(folder: Path) -> Any:
             )
     try:
         from transformers import AutoModel
+        from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise MissingExtra.named("Fine-tuning an encoder", "hf") from error
+    logging.get_logger("transformers.modeling_utils").setLevel(logging.ERROR)
     try:
-        return AutoModel.from_pretrained(
+        encoder = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
             attn_implementation="eager",
         )  # fmt: skip
@@ -75,6 +77,11 @@ def load_encoder(folder: Path) -> Any:
         raise DataError(
             f"The encoder in '{folder}' cannot be read: {str(error).splitlines()[0][:200]}", code="MW1143"
         ) from error
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is not None and any(True for _ in pooler.parameters()):
+        # Its answer is not used, and what is not used must not be trained or shipped.
+        encoder.pooler = None
+    return encoder
 
 
 def _normalisation(folder: Path) -> tuple[list[float], list[float]]:

@@ -169,3 +169,19 @@ def test_the_budget_is_kept_and_a_cancelled_fit_ends() -> None:
     budget.cancel()
     with pytest.raises(Cancelled):
         RECIPES["series"].fit(train, None, budget, 0)
+
+
+@pytest.mark.slow
+def test_a_local_encoder_is_fine_tuned_within_the_recipe(tmp_path: Any) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
+    config = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=4
+    )  # fmt: skip
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    recipe = DeepImages(side=16, folder=str(tmp_path), epochs=4, trials=0)
+    train = samples("image", TaskKind.MULTICLASS, 80)
+    model, native = recipe.fit_native(train, None, Budget(600), 0)
+    written = _answers(model, train)
+    computed = native.predict({"x": train.payload}, train.rows)
+    assert np.abs(written["probabilities"] - computed["probabilities"]).max() < 2e-4
+    assert model.diagnostics["network"]["kind"] == "pretrained"

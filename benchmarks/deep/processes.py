@@ -20,9 +20,9 @@ from modelworks.algorithms.plugins import estimator
 from modelworks.core.budget import Budget
 from modelworks.training.deep.examples import Examples
 from modelworks.training.deep.job import TrainingJob, launch, trained_network
-from modelworks.training.deep.loop import predict
 from modelworks.training.deep.networks import NetworkSpec
 from modelworks.training.deep.plan import Augmentation, Plan
+from modelworks.training.deep.prediction import predict
 
 
 def main() -> int:

@@ -17,8 +17,9 @@ from modelworks.compute.embedding import embed_column, objects
 from modelworks.compute.feeds import answer
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.budget import Budget
+from modelworks.core.errors import TaskError
 from modelworks.core.estimator import FittedModel
-from modelworks.core.task import Bound, Limits, TaskKind
+from modelworks.core.task import Bound, Limits, Task, TaskKind
 from modelworks.data.samples.training import TrainingSamples
 
 GATE = (Bound.parse("accuracy", ">= 0.85"),)
@@ -90,3 +91,20 @@ def test_a_budget_that_is_too_small_says_how_much_it_takes() -> None:
     outcome = _outcome(_escalated(Policy(gate=GATE, metric="accuracy"), budget=15.0))
     assert not outcome["tried"]
     assert outcome["hint"] == "--budget 215s"
+
+
+def test_the_policy_of_a_task_is_read_and_misspelt_options_are_named() -> None:
+    task = Task(
+        name="t", data="d", target="y", gate=GATE, options={"escalate": "always", "network": {"width": 8}}
+    )
+    policy = escalation.policy_of(task)
+    assert (policy.mode, policy.int8, policy.gate, policy.options) == (
+        "always",
+        "never",
+        GATE,
+        (("width", 8),),
+    )
+    with pytest.raises(TaskError, match=r"no escalate 'alwys'\. Did you mean 'always'"):
+        escalation.policy_of(replace(task, options={"escalate": "alwys"}))
+    with pytest.raises(TaskError, match=r"no setting 'widht'\. Did you mean 'width'"):
+        escalation.policy_of(replace(task, options={"network": {"widht": 8}}))

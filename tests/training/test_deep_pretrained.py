@@ -19,8 +19,9 @@ from modelworks.training.problem import Problem
 torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
 transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
 
-from modelworks.training.deep.loop import predict, train_network  # noqa: E402
+from modelworks.training.deep.loop import train_network  # noqa: E402
 from modelworks.training.deep.networks import NetworkSpec  # noqa: E402
+from modelworks.training.deep.prediction import predict  # noqa: E402
 from modelworks.training.deep.pretrained import load_encoder  # noqa: E402
 
 

@@ -25,9 +25,10 @@ torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
 
 from modelworks.training.deep.checkpoint import read_checkpoint  # noqa: E402
 from modelworks.training.deep.job import CHECKPOINT, WEIGHTS, TrainingJob, launch, run_job  # noqa: E402
-from modelworks.training.deep.loop import Progress, Saving, Trained, predict, train_network  # noqa: E402
+from modelworks.training.deep.loop import Progress, Saving, Trained, train_network  # noqa: E402
 from modelworks.training.deep.losses import row_losses  # noqa: E402
 from modelworks.training.deep.networks import NetworkSpec  # noqa: E402
+from modelworks.training.deep.prediction import predict  # noqa: E402
 
 IMAGES = NetworkSpec(kind="image", outputs=3, width=4, side=16)
 SERIES = NetworkSpec(kind="series", outputs=1, width=3, depth=3, channels=2, length=40)
@@ -221,3 +222,30 @@ def test_two_processes_train_the_model_that_one_trains(tmp_path: Path) -> None:
         assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-4)
         assert left["valid_loss"] == pytest.approx(right["valid_loss"], rel=1e-3)
     assert json.loads((tmp_path / "two" / "result.json").read_text())["steps"] == one["steps"]
+
+
+def test_bf16_trains_to_nearly_the_same_loss_with_full_precision_weights() -> None:
+    plan = Plan(epochs=2, batch=16)
+    whole, half = _fit(IMAGES, plan), _fit(IMAGES, replace(plan, precision="bf16"))
+    assert (whole.precision, half.precision) == ("fp32", "bf16")
+    assert half.history != whole.history
+    assert half.history[0]["train_loss"] == pytest.approx(whole.history[0]["train_loss"], rel=0.05)
+    assert all(value.dtype != torch.bfloat16 for value in half.network.state_dict().values())
+
+
+def test_balanced_classes_weigh_the_same() -> None:
+    target = np.array([0] * 18 + [1] * 2)
+    problem = Problem(kind=TaskKind.BINARY, target=target, folds=np.zeros(20, np.int8), classes=2)
+    inputs = np.zeros((20, 2, 40), np.float32)
+    plain, even = examples_of(problem, inputs), examples_of(problem, inputs, balanced=True)
+    assert plain.weight[target == 1].sum() == pytest.approx(2.0)
+    assert even.weight[target == 1].sum() == pytest.approx(even.weight[target == 0].sum())
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    for schedule in ("cosine", "one_cycle"):
+        plan = Plan(rate=1.0, warmup=0.2, schedule=schedule)  # type: ignore[arg-type]
+        rates = [plan.rate_at(step, 50) for step in range(50)]
+        assert max(rates) == pytest.approx(1.0)
+        assert np.argmax(rates) == 9
+        assert rates[-1] < 0.01

@@ -37,7 +37,7 @@ class Teacher:
 
     def scores(self, inputs: npt.NDArray[Any], outputs: int) -> Floats:
         """Return the mean scores of the networks on new inputs ``[n, outputs]``."""
-        from modelworks.training.deep.loop import predict
+        from modelworks.training.deep.prediction import predict
 
         nothing = np.zeros((len(inputs), outputs), np.float32)
         rows = Examples(inputs=inputs, target=nothing, known=nothing, weight=nothing[:, 0], loss="softmax")
@@ -60,7 +60,8 @@ def ensemble_teacher(recipe: Common, rows: Rowset, budget: Budget, seed: int) ->
 
     Source: Hinton, Vinyals & Dean (2015), Distilling the knowledge in a neural network.
     """
-    from modelworks.training.deep.loop import predict, train_network
+    from modelworks.training.deep.loop import train_network
+    from modelworks.training.deep.prediction import predict
 
     maker: Any = recipe
     folds = rows.samples.folds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +15,9 @@ from modelworks.algorithms.quantise import Judged, choose_precision
 from modelworks.compute.feeds import answer
 from modelworks.compute.runtime import GraphSession, single_row_latency_ms
 from modelworks.core.budget import Budget
-from modelworks.core.errors import BudgetStopped, DataError, ExecutionError, TaskError
+from modelworks.core.errors import BudgetStopped, DataError, ExecutionError, TaskError, close_matches
 from modelworks.core.estimator import FittedModel
-from modelworks.core.task import Bound, Limits, TaskKind
+from modelworks.core.task import Bound, Limits, Task, TaskKind
 from modelworks.data.samples.training import TrainingSamples
 from modelworks.evaluation import compare, evaluate, find_metric
 from modelworks.evaluation.conditions import holds
@@ -25,6 +25,22 @@ from modelworks.training.deep.library import EXTRA, torch_is_here
 
 RECIPES: Mapping[str, str] = {"image": "deep.images", "text": "deep.text", "series": "deep.series"}
 COMMAND = f"pip install 'modelworks[{EXTRA}]'"
+SETTINGS = frozenset(
+    {
+        "epochs",
+        "trials",
+        "width",
+        "balanced",
+        "precision",
+        "threads",
+        "side",
+        "flip",
+        "folder",
+        "depth",
+        "buckets",
+    }
+)
+"""Settings of deep recipes that a task may name under ``network``."""
 LEAST_S = 20.0
 """CPU-seconds below which no network is tried."""
 
@@ -71,6 +87,40 @@ class Outcome:
     head: dict[str, float] | None = None
     network: dict[str, float] | None = None
     rows: int = 0
+
+
+def policy_of(task: Task) -> Policy:
+    """Read a task's policy from its options ``escalate``, ``int8`` and ``network`` (settings of the deep recipe).
+
+    Raises:
+        TaskError: An option has a value that there is not.
+    """
+    found: dict[str, Any] = {}
+    for name, known in (("escalate", ("auto", "never", "always")), ("int8", ("never", "auto"))):
+        value = str(task.options.get(name, known[0]))
+        if value not in known:
+            raise TaskError(
+                f"Task '{task.name}': there is no {name} '{value}'.{close_matches(value, known)}",
+                code="MW1234",
+                hint=f"{name}: " + " | ".join(known),
+            )
+        found[name] = value
+    settings = dict(task.options.get("network") or {})
+    strange = sorted(set(settings) - SETTINGS)
+    if strange:
+        raise TaskError(
+            f"Task '{task.name}': a network has no setting '{strange[0]}'.{close_matches(strange[0], SETTINGS)}",
+            code="MW1235",
+            hint="network: " + ", ".join(sorted(SETTINGS)),
+        )
+    return Policy(
+        mode=found["escalate"],
+        int8=found["int8"],
+        gate=task.gate,
+        metric=task.metric,
+        limits=task.limits,
+        options=tuple(sorted(settings.items())),
+    )
 
 
 def escalate(
@@ -129,9 +179,10 @@ def _contest(
     measured: dict[str, float], cause: str, policy: Policy, budget: Budget, seed: int,
 ) -> FittedModel:  # fmt: skip
     """Train a network and take it if it does better on the held-out rows and keeps the limits."""
-    recipe = estimator(RECIPES[held.modality])(
-        limits=policy.limits, metric=policy.metric, **dict(policy.options)
-    )
+    recipe_of = estimator(RECIPES[held.modality])
+    has = {item.name for item in fields(recipe_of)}
+    own = {name: value for name, value in policy.options if name in has}
+    recipe = recipe_of(limits=policy.limits, metric=policy.metric, **own)
     facts: dict[str, Any] = {"head": measured, "rows": held.rows}
     try:
         network = recipe.fit(rest, held, budget, seed)

@@ -121,7 +121,7 @@ class Native:
 
     def scores(self, payloads: Sequence[Any] | npt.NDArray[Any]) -> Floats:
         """Return calibrated scores ``[n, outputs]``."""
-        from modelworks.training.deep.loop import predict
+        from modelworks.training.deep.prediction import predict
 
         inputs = self.door.exact(payloads, self.budget)
         nothing = np.zeros((len(inputs), self.problem.outputs), np.float32)
@@ -215,7 +215,8 @@ def fit_network(
         Cancelled: The budget was cancelled.
         ExecutionError: The graph does not give the network's answers.
     """
-    from modelworks.training.deep.loop import Saving, predict, train_network
+    from modelworks.training.deep.loop import Saving, train_network
+    from modelworks.training.deep.prediction import predict
 
     parts: dict[str, float] = {}
     mark = time.process_time()

@@ -18,12 +18,13 @@ from modelworks.core.budget import Budget
 from modelworks.core.errors import BudgetStopped, Cancelled, UsageError
 from modelworks.training.deep.augmentation import draw, vary
 from modelworks.training.deep.checkpoint import read_checkpoint, write_checkpoint
-from modelworks.training.deep.examples import Examples, Floats, Rows
+from modelworks.training.deep.examples import Examples, Rows
 from modelworks.training.deep.group import Group
 from modelworks.training.deep.library import load_torch, pick_device, pick_precision, repeatable
 from modelworks.training.deep.losses import row_losses
 from modelworks.training.deep.networks import NetworkSpec
 from modelworks.training.deep.plan import Plan
+from modelworks.training.deep.prediction import as_inputs, predict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,29 +397,3 @@ def _parameter_groups(network: Any, plan: Plan) -> list[dict[str, Any]]:
         {"params": values, "weight_decay": plan.decay * matrix, "factor": plan.body_rate if body else 1.0}
         for (matrix, body), values in groups.items()
     ]
-
-
-def as_inputs(values: npt.NDArray[Any], device: str = "cpu") -> Any:
-    """Return rows of ``Examples.inputs`` as what a network takes; bytes of images become numbers in [-1, 1]."""
-    torch = load_torch()
-    tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device)
-    if tensor.dtype == torch.uint8:
-        scaled = tensor.float() * (1 / 127.5) - 1
-        return scaled.contiguous(memory_format=torch.channels_last)
-    return tensor.long() if tensor.dtype in (torch.int32, torch.int64) else tensor
-
-
-def predict(
-    network: Any, examples: Examples, group: Group | None = None, *, device: str = "cpu", batch: int = 256
-) -> Floats:
-    """Return the scores of a network in evaluation mode, ``float32 [n, outputs]``; processes share the rows."""
-    torch = load_torch()
-    group = group or Group()
-    network.eval()
-    scores = np.zeros((examples.rows, examples.outputs), np.float32)
-    mine = np.arange(group.rank, examples.rows, group.size)
-    with torch.inference_mode():
-        for start in range(0, len(mine), batch):
-            rows = mine[start : start + batch]
-            scores[rows] = network(as_inputs(examples.inputs[rows], device)).float().cpu().numpy()
-    return group.gathered(scores)

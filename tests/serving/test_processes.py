@@ -51,13 +51,13 @@ def _settings(home: Path, **options: Any) -> ServeSettings:
 
 @contextmanager
 def _process(settings: ServeSettings) -> Iterator[subprocess.Popen[bytes]]:
-    from modelworks.serving.supervisor import _to_json
+    from modelworks.serving.supervisor import to_json
 
     process = subprocess.Popen(
         [sys.executable, "-c", _START], stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     assert process.stdin is not None
-    process.stdin.write(_to_json(settings))
+    process.stdin.write(to_json(settings))
     process.stdin.close()
     try:
         yield process
@@ -306,7 +306,7 @@ def test_the_flight_recorder_names_what_ran_at_a_death(tmp_path: Path) -> None:
 
 
 def test_settings_cross_to_a_worker_unchanged(tmp_path: Path) -> None:
-    from modelworks.serving.supervisor import _to_json
+    from modelworks.serving.supervisor import to_json
 
     settings = _settings(
         tmp_path,
@@ -315,4 +315,4 @@ def test_settings_cross_to_a_worker_unchanged(tmp_path: Path) -> None:
         tls_certificate=tmp_path / "c",
         tls_key=tmp_path / "k",
     )
-    assert from_json(_to_json(settings)) == settings
+    assert from_json(to_json(settings)) == settings

@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     terminal: Terminal,
     models: Models = [],  # noqa: B006
+    name: Annotated[str | None, typer.Option(help="Serve the only package under this name.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind: 127.0.0.1; another needs TLS.")] = None,
     port: Annotated[int | None, typer.Option(help="HTTP port: 8080; 0 picks a free one.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port: 8081; 0 picks a free one.")] = None,
@@ -57,6 +58,8 @@ def serve(
     audit: Annotated[float | None, typer.Option(help="Share of the marked uniform sample: 0.01.")] = None,
     otlp: Annotated[str | None, typer.Option(help="Address of an OTLP/HTTP collector for traces.")] = None,
     access_log: Annotated[str | None, typer.Option(help="all, errors or off.")] = None,
+    ray: Annotated[str, typer.Option(help="Serve on Ray: local, or the address of a cluster.")] = "",
+    replicas: Annotated[int, typer.Option(help="Processes that answer on Ray.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show settings and models only.")] = False,
 ) -> None:
     """Serve models over the Open Inference Protocol (REST and gRPC) until told to stop."""
@@ -64,7 +67,7 @@ def serve(
     from modelworks.control.service import Service
 
     given = {
-        "host": host, "port": port, "grpc": grpc, "grpc_port": grpc_port, "workers": workers,
+        "name": name, "host": host, "port": port, "grpc": grpc, "grpc_port": grpc_port, "workers": workers,
         "memory_mb": memory_mb, "threads": threads, "tls_certificate": tls_cert, "tls_key": tls_key,
         "host_names": host_name or None, "origins": origin or None, "insecure": insecure,
         "require_signed": not unsigned if unsigned is not None else None, "keep_ready": keep_ready,
@@ -82,7 +85,7 @@ def serve(
             sys.stdout.write(json.dumps({**report, "token_file": str(settings.keys / "serve-token")}) + "\n")
             sys.stdout.flush()
 
-    terminal.code = serving.serve(settings, told)
+    terminal.code = serving.serve(settings, told, ray=ray, replicas=replicas)
 
 
 def deploy(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PREFIX = "MODELWORKS_SERVE_"
 
 SHAPES: dict[str, Shape] = {
+    "name": Text(help="Name the only package is served under, instead of its own."),
     "host": Text(help="Address to bind; anything but loopback needs TLS."),
     "port": Number(help="HTTP port; 0 picks a free one.", low=0, high=65535, whole=True),
     "grpc": Flag(help="Whether gRPC is served."),

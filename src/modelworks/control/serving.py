@@ -69,16 +69,35 @@ class Serving:
         asked = "the caller" if models else "released models that were never served"
         return settings, shown(settings, {**sources, "packages": asked, "home": "the installation"})
 
-    def serve(self, settings: ServeSettings, told: Callable[[dict[str, Any]], None] | None = None) -> int:
+    def serve(
+        self,
+        settings: ServeSettings,
+        told: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        ray: str = "",
+        replicas: int = 2,
+    ) -> int:
         """Serve in the foreground until SIGTERM or SIGINT; returns the exit status.
+
+        Args:
+            settings: See ``settings``.
+            told: Called once the server takes requests.
+            ray: ``local`` or the address of a Ray cluster to serve on; this machine's own processes when empty.
+            replicas: Processes that answer on Ray.
 
         Raises:
             ModelworksError: The server cannot start; the error says why and what to do.
         """
         from modelworks.packaging.keys import SigningKey
-        from modelworks.serving.server import main
 
         SigningKey.load_or_create(self._workspace.keys)
+        if ray:
+            from modelworks.serving import ray_application
+
+            address = "" if ray == "local" else ray
+            return ray_application.main(settings, told, replicas=replicas, address=address)
+        from modelworks.serving.server import main
+
         return main(settings, told)
 
     # Changing

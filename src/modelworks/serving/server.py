@@ -11,7 +11,7 @@ import ssl
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from modelworks.core.errors import ModelworksError, UsageError
@@ -25,7 +25,7 @@ from modelworks.serving.lane import LaneLimits
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
 from modelworks.serving.observations import ObservationLog
 from modelworks.serving.outcomes import Outcomes
-from modelworks.serving.packages import find_packages, package_source
+from modelworks.serving.packages import PackageSource, find_packages, package_source
 from modelworks.serving.pool import WorkerPool
 from modelworks.serving.repository import Repository
 from modelworks.serving.residency import Residency
@@ -133,13 +133,7 @@ class Server:
             ModelworksError: A package cannot be trusted, or the port is taken.
         """
         settings = self.settings
-        sources = await asyncio.to_thread(
-            lambda: [package_source(path, self.trust) for path in find_packages(list(settings.packages))]
-        )
-        self.deployments.restore()
-        self.deployments.serve(sources)
-        if settings.keep_ready:
-            await self.warm_up()
+        await self.prepare()
         try:
             where: dict[str, Any] = {"sock": listener}
             if listener is None:
@@ -158,7 +152,6 @@ class Server:
                 hint="mw serve --port with another number",
             ) from error
         port = self._listener.sockets[0].getsockname()[1]
-        self._look_around()
         grpc_port = None
         if self._rpc is not None and settings.grpc_port is not None:
             grpc_port = self._rpc.listen(
@@ -166,6 +159,29 @@ class Server:
             )
             await self._rpc.start()
         return Address(host=settings.host, port=port, grpc_port=grpc_port, tls=settings.tls)
+
+    async def prepare(self) -> None:
+        """Bring back the recorded endpoints and add the packages of the settings; all but listening.
+
+        Raises:
+            ModelworksError: A package cannot be trusted.
+        """
+        sources = await asyncio.to_thread(self._sources)
+        self.deployments.restore()
+        self.deployments.serve(sources)
+        if self.settings.keep_ready:
+            await self.warm_up()
+        self._look_around()
+
+    def _sources(self) -> list[PackageSource]:
+        found = [package_source(path, self.trust) for path in find_packages(list(self.settings.packages))]
+        if not self.settings.name:
+            return found
+        if len(found) != 1:
+            raise UsageError(
+                f"One package can be served as '{self.settings.name}', not {len(found)}.", code="MW1336"
+            )
+        return [replace(found[0], name=self.settings.name)]
 
     def status(self) -> dict[str, Any]:
         """Return the state of this process as plain data."""

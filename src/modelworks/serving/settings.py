@@ -28,6 +28,7 @@ class ServeSettings:
 
     Attributes:
         packages: Package folders or ``.mwpkg`` files, or folders of them.
+        name: Serve the only package under this name instead of its own.
         home: Where keys, the deployment journal, proofs and observations are kept.
         host: Address to bind; anything but loopback needs TLS and tokens.
         port: HTTP port; 0 picks a free one.
@@ -57,6 +58,7 @@ class ServeSettings:
     """
 
     packages: tuple[Path, ...] = ()
+    name: str = ""
     home: Path = field(default_factory=default_home)
     host: str = "127.0.0.1"
     port: int = 8080

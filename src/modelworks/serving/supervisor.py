@@ -97,7 +97,7 @@ class Supervisor:
         )
         os.close(theirs)
         assert process.stdin is not None
-        process.stdin.write(_to_json(self._bound))
+        process.stdin.write(to_json(self._bound))
         process.stdin.close()
         return _Worker(process, reports, time.monotonic())
 
@@ -198,7 +198,8 @@ def _hold(host: str) -> socket.socket:
     return held
 
 
-def _to_json(settings: ServeSettings) -> bytes:
+def to_json(settings: ServeSettings) -> bytes:
+    """Return settings as they cross to another process."""
     return json.dumps(asdict(settings), default=str).encode()
 
 

@@ -151,7 +151,7 @@ def test_the_search_is_the_same_for_one_seed_and_ends_bad_trials_early() -> None
     trials = first.diagnostics["search"]["trials"]
     assert trials == again.diagnostics["search"]["trials"]
     assert len(trials) == 5
-    assert trials[0]["settings"] == {"rate": 3e-3, "variation": "medium"}
+    assert trials[0]["settings"] == {"rate": 5e-3, "variation": "medium"}
     assert first.diagnostics["plan"]["rate"] in [trial["settings"]["rate"] for trial in trials]
 
 

@@ -75,9 +75,9 @@ def test_an_int8_graph_that_passes_and_is_faster_is_kept() -> None:
 
 
 def test_an_int8_graph_that_fails_the_gate_is_refused() -> None:
-    # Ranges taken from overexposed images cut off everything that is dark.
-    white = objects([np.full((16, 16, 3), 255, np.uint8)] * 20)
-    model = _chosen(white, FAST)
+    # Ranges taken from images of nothing but grey cut off everything that is not.
+    grey = objects([np.full((16, 16, 3), 128, np.uint8)] * 20)
+    model = _chosen(grey, FAST)
     assert model.onnx == _fitted().onnx
     assert not model.diagnostics["int8"]["kept"]
     assert "does not pass the gate (accuracy >= 0.9" in model.diagnostics["int8"]["why"]

@@ -102,19 +102,23 @@ class DeepImages(Common):
         cost = 6 * multiplications(spec) / _FLOPS + 4e-4
         plan = Plan(
             batch=batch_for(len(rows.train), planned_passes(cost, budget_s, len(rows.train))),
-            rate=3e-3 if not self.folder else 1e-3,
+            rate=5e-3 if not self.folder else 1e-3,
             body_rate=0.1,
             average=0.99,
             patience=12,
         )
-        space = (Choice(name="rate", low=6e-4, high=1e-2), Choice(name="variation", values=tuple(_STRENGTHS)))
+        space = (
+            Choice(name="rate", low=1e-3, high=1.5e-2),
+            Choice(name="variation", values=tuple(_STRENGTHS)),
+        )
         mirrored = self._mirrored(rows)
 
         def apply(plan: Plan, settings: Settings) -> Plan:
             how = replace(_STRENGTHS[settings["variation"]], flip=mirrored)
             return replace(plan, rate=settings["rate"], augmentation=how)
 
-        first = {"rate": plan.rate, "variation": "medium"}
+        passes = planned_passes(cost, budget_s, len(rows.train))
+        first = {"rate": plan.rate, "variation": "medium" if passes >= 20 else "light"}
         return Design(
             spec=spec,
             plan=apply(plan, first),

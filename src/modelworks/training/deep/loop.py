@@ -160,9 +160,12 @@ class _Run:
         self.train, self.valid, self.spec = train, valid, spec
         self.precision = pick_precision(plan.precision, device)
         torch.manual_seed(seed)
-        self.network = spec.build().to(device)
+        self.network = spec.build()
         if spec.kind == "image":
+            seen = np.unique(np.linspace(0, train.rows - 1, 1500).astype(np.int64))
+            self.network.prepare(as_inputs(train.inputs[seen]))
             self.network = self.network.to(memory_format=torch.channels_last)
+        self.network = self.network.to(device)
         self.wrapped = group.share(self.network)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(self.network, plan), lr=plan.rate, betas=(0.9, 0.99)

@@ -82,10 +82,14 @@ def multiplications(spec: NetworkSpec) -> float:
     return found[0]
 
 
-class ImageNetwork(nn.Module):  # type: ignore[misc]
-    """A small pre-activation-free residual network with three or four stages.
+_WHITE = 32
 
-    Source: He et al. (2016), Deep residual learning; He et al. (2019), Bag of tricks (pooled shortcut).
+
+class ImageNetwork(nn.Module):  # type: ignore[misc]
+    """A small residual network with three or four stages, on whitened neighbourhoods of pixels.
+
+    Source: He et al. (2016), Deep residual learning; He et al. (2019), Bag of tricks (pooled shortcut); Jordan (2024),
+    94% on CIFAR-10 in 3.29 seconds on a single GPU (a fixed whitening layer first).
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -93,12 +97,10 @@ class ImageNetwork(nn.Module):  # type: ignore[misc]
         stem = 2 if spec.side > 48 else 1
         stages = 3 if spec.side <= 64 else 4
         widths = [spec.width * 2**stage for stage in range(stages)]
-        layers: list[Any] = [
-            nn.Conv2d(3, widths[0], 3, stride=stem, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(),
-        ]
-        before = widths[0]
+        self.whitening = nn.Conv2d(3, _WHITE, 3, stride=stem, padding=1, bias=False)
+        self.whitening.weight.requires_grad_(False)
+        layers: list[Any] = []
+        before = _WHITE
         for stage, width in enumerate(widths):
             for block in range(spec.depth):
                 stride = 2 if stage and not block else 1
@@ -109,7 +111,21 @@ class ImageNetwork(nn.Module):  # type: ignore[misc]
         self.head = nn.Linear(before, spec.outputs)
 
     def forward(self, images: Any) -> Any:
-        return self.head(self.drop(self.body(images).mean((2, 3))))
+        white = functional.relu(self.whitening(images))
+        return self.head(self.drop(self.body(white).mean((2, 3))))
+
+    def prepare(self, images: Any) -> None:
+        """Set the first layer: leading directions of the training images' 3 x 3 patches, at equal variance, both signs.
+
+        Args:
+            images: Training images ``float [n, 3, side, side]`` in [-1, 1].
+        """
+        windows = images.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 27)
+        patches = windows[:: max(1, len(windows) // 60_000)].double()
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        white = (vectors / torch.sqrt(values + 1e-3)).T.flip(0).reshape(27, 3, 3, 3)[: _WHITE // 2]
+        with torch.no_grad():
+            self.whitening.weight.copy_(torch.cat([white, -white]))
 
 
 class _ImageBlock(nn.Module):  # type: ignore[misc]

@@ -134,8 +134,6 @@ class ObservationLog:
         if len(self._waiting) >= self.limits.waiting:
             self.counts.dropped += 1
             return
-        if "retention_days" in settings:
-            self.retention_days[target.endpoint] = settings["retention_days"]
         self._waiting.append(
             _Seen(
                 target.endpoint, target.number, target.digest, target.signature, key, audit, self._clock.wall(),

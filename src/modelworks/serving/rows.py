@@ -12,6 +12,7 @@ from modelworks.compute.feeds import pack_rows
 from modelworks.core.errors import close_matches
 from modelworks.core.signature import Signature, Tensor
 from modelworks.serving.errors import BadRequest
+from modelworks.serving.images import ImageDecoder, pixels_of
 from modelworks.serving.model import Answer
 from modelworks.serving.tensors import DTYPES, Array, check_shape, to_list
 
@@ -23,12 +24,25 @@ class RowReader:
 
     Args:
         signature: The model's signature.
+        images: Decodes encoded images; without it only pixels are taken.
     """
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, images: ImageDecoder | None = None) -> None:
         self._signature = signature
+        self._images = images
+        self._image_columns = tuple(
+            tensor.columns[0]
+            for tensor in signature.inputs
+            if tensor.payload and tensor.columns and tensor.datatype == "UINT8"
+        )
         self._packed = bool(signature.inputs) and all(tensor.columns for tensor in signature.inputs)
-        self._quick = _quick_decoder(signature) if self._packed else None
+        plain = self._packed and not any(tensor.payload for tensor in signature.inputs)
+        self._quick = _quick_decoder(signature) if plain else None
+
+    @property
+    def slow(self) -> bool:
+        """Whether reading may take long (images are decoded): then read in a thread."""
+        return bool(self._image_columns) and self._images is not None
 
     def read(self, raw: bytes | msgspec.Raw) -> dict[str, Array]:
         """Turn a JSON list of row objects into feeds.
@@ -57,6 +71,12 @@ class RowReader:
         """
         if not rows:
             raise BadRequest("The request has no rows.", code="MW1409")
+        if self._images is not None:
+            for column in self._image_columns:
+                rows = [
+                    {**row, column: pixels_of(self._images, column, index, row.get(column))}
+                    for index, row in enumerate(rows)
+                ]
         # A number too large for its type becomes an infinity, which the plane refuses with its place.
         with np.errstate(over="ignore"):
             if self._packed:

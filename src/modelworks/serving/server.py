@@ -107,7 +107,9 @@ class Server:
             self.plane.trace = self.tracer.offer
         body_bytes = int(settings.body_mb * 2**20)
         ProtocolRoutes(self.application, self.plane, self.repository, body_bytes)
-        FriendlyRoutes(self.application, self.plane, Outcomes(settings.home / "observations"), body_bytes)
+        self.friendly = FriendlyRoutes(
+            self.application, self.plane, Outcomes(settings.home / "observations"), body_bytes
+        )
         AdministrationRoutes(
             self.application,
             self.deployments,
@@ -195,6 +197,11 @@ class Server:
         try:
             self.access.reload()
             self.deployments.refresh()
+            self.observations.retention_days = {
+                name: route.state.settings["retention_days"]
+                for name, route in self.plane.routes.items()
+                if "retention_days" in route.state.settings
+            }
         except (ModelworksError, OSError, ValueError, KeyError) as error:
             _log.warning("changed state could not be read: %s", error)
 
@@ -222,6 +229,7 @@ class Server:
         await asyncio.sleep(0.05)
         self.http.close()
         await self.application.close()
+        await asyncio.to_thread(self.friendly.close)
         self.residency.close()
         self.pool.close()
         self.recorder.close()

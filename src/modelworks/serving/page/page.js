@@ -100,7 +100,7 @@ function showCode() {
   }));
   at("code").textContent = {
     curl: `curl -sS ${location.origin}${path} \\\n  -H "Authorization: Bearer $MODELWORKS_TOKEN" -H "Content-Type: application/json" \\\n  -d '${quoted.replaceAll("'", "'\\''")}'`,
-    python: `from modelworks.serving.client import Client\n\nwith Client("${location.origin}") as client:\n    print(client.predict("${card.name}", ${JSON.stringify([row()])}))`,
+    python: `import modelworks as mw\n\nwith mw.Client("${location.origin}") as client:\n    print(client.predict("${card.name}", ${JSON.stringify([row()])}))`,
     protocol: `POST ${location.origin}/v2/models/${encodeURIComponent(card.name)}/infer\n\n${JSON.stringify({ inputs }, null, 2)}`,
   }[tab];
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from modelworks.core.signature import Signature
 from modelworks.serving.dataplane import DataPlane
 from modelworks.serving.errors import BadRequest, UnsupportedMedia
 from modelworks.serving.explaining import Explainer
+from modelworks.serving.images import ImageDecoder
 from modelworks.serving.model import Answer
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.rest import coding
@@ -79,6 +81,7 @@ class FriendlyRoutes:
         self._explainer = Explainer(plane.residency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[str, RowReader] = {}
+        self._images = ImageDecoder()
         model = "/v1/models/{model}"
         application.add(
             Route(method="GET", pattern="/v1/models", policy="infer", handler=self.models, summary="What is served"),
@@ -101,7 +104,7 @@ class FriendlyRoutes:
         """Return the compiled reader of a package's rows."""
         found = self._readers.get(digest)
         if found is None:
-            found = self._readers[digest] = RowReader(signature)
+            found = self._readers[digest] = RowReader(signature, self._images)
         return found
 
     def models(self, call: Call) -> Response:
@@ -137,7 +140,20 @@ class FriendlyRoutes:
                 code="MW1402",
             ) from None
         target = self._plane.admit(name, asked.version, asked.key)
-        feeds = self.reader(target.digest, target.signature).read(asked.rows)
+        reader = self.reader(target.digest, target.signature)
+        if reader.slow:
+            self._later(call, self._read_aside(call, target, asked, reader))
+        else:
+            self._read(call, target, asked, reader.read(asked.rows))
+
+    async def _read_aside(self, call: Call, target: Target, asked: PredictBody, reader: RowReader) -> None:
+        try:
+            self._read(call, target, asked, await asyncio.to_thread(reader.read, asked.rows))
+        except Exception as error:
+            self._application.fail(call, error)
+
+    def _read(self, call: Call, target: Target, asked: PredictBody, feeds: dict[str, Array]) -> None:
+        """Submit rows that were read."""
         if asked.explain:
             self._explainer.check(target, len(next(iter(feeds.values()))))
         exchange = call.exchange
@@ -158,7 +174,7 @@ class FriendlyRoutes:
             done,
             key=asked.key,
             timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms else None,
-            traceparent=headers.get("traceparent"),
+            traceparent=call.head.headers.get("traceparent"),
         )
         exchange.on_gone = lambda: self._plane.forget(work)
 
@@ -173,10 +189,22 @@ class FriendlyRoutes:
             else:
                 self._reply(call, target, asked, answer, explanations)
 
-        task = asyncio.ensure_future(explain())
+        self._later(call, explain())
+
+    def _later(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with a request in a task that ends when its client goes away."""
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task that was cancelled before it began leaves its coroutine unstarted.
+        task.add_done_callback(lambda _: work.close())
         call.exchange.on_gone = task.cancel
+
+    def close(self) -> None:
+        """End what still goes on."""
+        for task in list(self._tasks):
+            task.cancel()
+        self._images.close()
 
     def _reply(
         self,
@@ -217,7 +245,8 @@ class FriendlyRoutes:
                 raise BadRequest(
                     f"Models '{first.endpoint}' and '{target.endpoint}' take different inputs.", code="MW1421"
                 )
-        feeds = self.reader(first.digest, first.signature).read(asked.rows)
+        reader = self.reader(first.digest, first.signature)
+        feeds = await asyncio.to_thread(reader.read, asked.rows) if reader.slow else reader.read(asked.rows)
         answers = await self._plane.infer_many(
             targets, feeds, timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms else None
         )

@@ -1,0 +1,143 @@
+"""Encoded images at the door: decoded by a limited child, within a time, never in the process that serves (S13)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from modelworks.compute.pixels import Pixels
+from modelworks.core.errors import DataError, LimitError, ModelworksError
+from modelworks.serving.errors import Busy, RequestTooLarge
+from modelworks.serving.image_child import DONE, LENGTH, SIZE
+
+
+class ImageDecoder:
+    """Turns encoded images into pixels; its child is started with the first image and again if it dies.
+
+    Args:
+        pixels: Most pixels of an image.
+        wall_s: Seconds one image may take.
+        waiting: Images that may wait; more are refused.
+    """
+
+    def __init__(self, *, pixels: int = 64 * 10**6, wall_s: float = 10.0, waiting: int = 64) -> None:
+        self._pixels = pixels
+        self._wall_s = wall_s
+        self._turn = threading.Lock()
+        self._places = threading.BoundedSemaphore(waiting)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def text(self, value: str) -> Pixels:
+        """Decode base64 text, a data URL included; see ``decode``."""
+        try:
+            data = base64.b64decode(value.rpartition(",")[2], validate=True)
+        except (binascii.Error, ValueError):
+            raise DataError("the text is not base64.", code="MW1105") from None
+        return self.decode(data)
+
+    def decode(self, data: bytes) -> Pixels:
+        """Return ``uint8 [height, width, 3]``; blocks, so call it from a thread.
+
+        Raises:
+            DataError: The bytes are no image of an accepted format, or their decoder crashed or hung.
+            RequestTooLarge: The image has too many pixels.
+            Busy: Too many images wait.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Busy("Too many images wait to be decoded.")
+        try:
+            with self._turn:
+                return self._exchange(data)
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        """End the child."""
+        with self._turn:
+            self._end()
+
+    def _exchange(self, data: bytes) -> Pixels:
+        if self._child is None or self._child.poll() is not None:
+            self._end()
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "modelworks.serving.image_child", str(self._pixels)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            wall_s = self._wall_s + 30.0  # it starts first
+        else:
+            wall_s = self._wall_s
+        try:
+            mark, answer = self._ask(self._child, data, time.monotonic() + wall_s)
+        except (TimeoutError, EOFError, OSError) as error:
+            self._end()
+            how = "did not finish in time" if isinstance(error, TimeoutError) else "crashed on it"
+            raise DataError(f"The image is not readable: its decoder {how}.", code="MW1160") from None
+        if mark == DONE:
+            height, width = SIZE.unpack_from(answer)
+            return np.frombuffer(answer, np.uint8, offset=SIZE.size).reshape(height, width, 3)
+        error_ = ModelworksError.from_json(json.loads(answer))
+        if isinstance(error_, LimitError):
+            raise RequestTooLarge(error_.message, code=error_.error_code)
+        raise error_
+
+    @staticmethod
+    def _ask(child: subprocess.Popen[bytes], data: bytes, ends: float) -> tuple[bytes, bytes]:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(LENGTH.pack(len(data)) + data)
+        child.stdin.flush()
+        descriptor = child.stdout.fileno()
+
+        def read(size: int) -> bytes:
+            parts = bytearray()
+            while len(parts) < size:
+                if not select.select([descriptor], [], [], max(0.0, ends - time.monotonic()))[0]:
+                    raise TimeoutError
+                part = os.read(descriptor, min(2**20, size - len(parts)))
+                if not part:
+                    raise EOFError
+                parts += part
+            return bytes(parts)
+
+        mark = read(1)
+        return mark, read(LENGTH.unpack(read(LENGTH.size))[0])
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        for stream in (child.stdin, child.stdout):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        child.wait()
+
+
+def pixels_of(decoder: ImageDecoder, column: str, row: int, value: Any) -> Any:
+    """Return pixels for base64 text; anything else as it is.
+
+    Raises:
+        DataError: The text holds no image; names row and column.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return decoder.text(value)
+    except DataError as error:
+        raise DataError(
+            f"Row {row}, column '{column}': {error.message}", code=error.error_code, hint=error.hint
+        ) from None

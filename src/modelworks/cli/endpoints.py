@@ -98,7 +98,7 @@ def configure(
     settings: Annotated[
         list[str],
         typer.Argument(
-            help="NAME=VALUE: nan, priority, deadline_ms, pin, observe, audit, redact, retention_days; "
+            help="NAME=VALUE: nan, priority, deadline_ms, pin, guard, observe, audit, redact, retention_days; "
             "NAME= restores the default.",
             show_default=False,
         ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelworks.core.errors import ModelworksError, TrustError, UsageError, close_matches
+from modelworks.core.errors import Conflict, ModelworksError, TrustError, UsageError, close_matches
 from modelworks.core.signature import Signature
 from modelworks.packaging.package import TrustPolicy
 from modelworks.serving import endpoints as acts
@@ -29,6 +29,7 @@ SETTINGS: dict[str, Callable[[Any], bool]] = {
         isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
     ),
     "pin": lambda value: isinstance(value, bool),
+    "guard": lambda value: isinstance(value, bool),
     "observe": lambda value: (
         isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
     ),
@@ -224,6 +225,20 @@ class Deployments:
     async def rollback(self, name: str, *, actor: str) -> Endpoint:
         """End the canary, or return to the champion before this one; takes effect at once."""
         return await self._act(name, actor, "rollback", {}, acts.rollback)
+
+    async def end_canary(self, name: str, number: str, evidence: dict[str, Any], *, actor: str) -> Endpoint:
+        """Take its share from a canary because of what it did; the evidence is recorded with the act.
+
+        Raises:
+            Conflict: It is no canary any more.
+        """
+
+        def change(state: Endpoint) -> Endpoint:
+            if state.canary is None or state.canary.number != number:
+                raise Conflict(f"Version {number} of '{name}' is no canary any more.", code="MW4310")
+            return acts.rollback(state)
+
+        return await self._act(name, actor, "rollback", {"version": number, **evidence}, change)
 
     async def configure(self, name: str, settings: dict[str, Any], *, actor: str) -> Endpoint:
         """Change settings of an endpoint; ``None`` restores a default.

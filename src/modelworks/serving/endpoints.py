@@ -62,8 +62,8 @@ class Endpoint:
         canary: Candidate with a share of the traffic.
         shadow: Version that is run on copies of requests; its answers are only compared and logged.
         history: Earlier champions, oldest first; rollback returns to the last one.
-        settings: Plain options of the endpoint: ``nan``, ``priority``, ``deadline_ms``, ``observe``, ``redact``,
-            ``retention_days``.
+        settings: Plain options of the endpoint: ``nan``, ``priority``, ``deadline_ms``, ``pin``, ``guard``,
+            ``observe``, ``audit``, ``redact``, ``retention_days``.
     """
 
     name: str

@@ -20,6 +20,7 @@ from modelworks.serving.access import LOCAL_TOKEN, Access
 from modelworks.serving.dataplane import DataPlane, PlaneLimits
 from modelworks.serving.deployments import Deployments
 from modelworks.serving.flight import FlightRecorder, flight_path
+from modelworks.serving.guard import Guard
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
@@ -90,6 +91,8 @@ class Server:
         self.plane = DataPlane(loop, self.residency, PlaneLimits(deadline_s=settings.deadline_s))
         self.deployments = Deployments(self.plane, Journal(settings.state / "deployments.jsonl"), self.trust)
         self.repository = Repository(self.plane)
+        self.guard = Guard()
+        self._guarding: set[asyncio.Task[None]] = set()
         self.access = Access(settings.keys, hosts=settings.host_names, origins=settings.origins)
         self.access_log: AccessLogger | None = None
         if settings.access_log != "off":
@@ -192,7 +195,7 @@ class Server:
         return found
 
     def _look_around(self) -> None:
-        """Once a second: take in tokens that were added or revoked, and acts of other processes."""
+        """Once a second: take in tokens that were added or revoked and acts of other processes; watch the canaries."""
         self._looking = self.loop.call_later(_LOOK_S, self._look_around)
         try:
             self.access.reload()
@@ -204,6 +207,18 @@ class Server:
             }
         except (ModelworksError, OSError, ValueError, KeyError) as error:
             _log.warning("changed state could not be read: %s", error)
+        for name, number, evidence in self.guard.look(self.plane.routes):
+            task = self.loop.create_task(self._end_canary(name, number, evidence))
+            self._guarding.add(task)
+            task.add_done_callback(self._guarding.discard)
+
+    async def _end_canary(self, name: str, number: str, evidence: dict[str, Any]) -> None:
+        try:
+            await self.deployments.end_canary(name, number, evidence, actor="guard")
+        except ModelworksError as error:
+            _log.warning("the canary of %s was not ended: %s", name, error.message)
+        else:
+            _log.warning("the canary of %s was ended: %s", name, evidence["cause"])
 
     async def warm_up(self) -> None:
         """Load every champion and keep it; one that fails is reported and served as not ready."""

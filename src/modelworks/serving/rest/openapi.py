@@ -146,6 +146,10 @@ SCHEMAS: dict[str, Any] = {
             "priority": {"type": ["string", "null"], "enum": ["interactive", "background", None]},
             "deadline_ms": {"type": ["number", "null"], "exclusiveMinimum": 0},
             "pin": {"type": ["boolean", "null"]},
+            "guard": {
+                "type": ["boolean", "null"],
+                "description": "End a canary that fails hard; default true.",
+            },
             "observe": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
             "audit": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
             "redact": {"type": ["array", "null"], "items": {"type": "string"}},

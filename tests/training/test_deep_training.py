@@ -188,14 +188,27 @@ def _job(folder: Path, plan: Plan, every: int = 0, spec: NetworkSpec = IMAGES) -
     TrainingJob(spec=spec, plan=plan, seed=5, every=every).write(folder, train, valid)
 
 
+def _encoder(folder: Path) -> NetworkSpec:
+    transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
+    config = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=4
+    )  # fmt: skip
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return NetworkSpec(kind="pretrained", outputs=3, side=16, folder=str(folder), modality="image")
+
+
 @pytest.mark.slow
-def test_a_killed_process_goes_on_and_ends_bit_equal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "kills"), [("from nothing", (8, 15, 9)), ("fine-tuning", (10, 13))])
+def test_a_killed_process_goes_on_and_ends_bit_equal(
+    what: str, kills: tuple[int, ...], tmp_path: Path
+) -> None:
     plan = replace(PLAN, epochs=4, batch=8)
-    _job(tmp_path / "whole", plan, every=3)
-    _job(tmp_path / "killed", plan, every=3)
+    spec = IMAGES if what == "from nothing" else _encoder(tmp_path / "encoder")
+    _job(tmp_path / "whole", plan, every=3, spec=spec)
+    _job(tmp_path / "killed", plan, every=3, spec=spec)
     run_job(tmp_path / "whole")
     command = [sys.executable, "-m", "modelworks.training.deep.job", str(tmp_path / "killed")]
-    for steps in (8, 15, 9):
+    for steps in kills:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for count, line in enumerate(process.stdout, 1):

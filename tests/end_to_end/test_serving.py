@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from command_line import CommandLine
 
@@ -54,6 +55,7 @@ def test_from_a_table_to_a_rolled_back_deployment(mw: CommandLine, tables: Path,
     with serving(mw, "--keep-ready") as server:
         assert server["endpoints"] == ["penguins"]
         token = Path(server["token_file"]).read_text().strip()
+        _only_loopback(server["process"].pid)
         _curl(server["url"], token)
         _public_client(server, token)
         with mw_api.Client(server["url"], token=token) as client:
@@ -84,6 +86,18 @@ def test_from_a_table_to_a_rolled_back_deployment(mw: CommandLine, tables: Path,
     with serving(mw) as server:
         assert _version(server["url"], token, "") == "1"
         assert mw.json("endpoint", "list")[0]["champion"] == "1"
+
+
+def _only_loopback(pid: int) -> None:
+    """S1: whatever the processes of a default start listen on is loopback."""
+    parent = psutil.Process(pid)
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in (parent, *parent.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
 
 
 def _curl(url: str, token: str) -> None:

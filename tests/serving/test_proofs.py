@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from serving_kit import adder, make_package, running
@@ -183,7 +188,8 @@ def _greedy(node: Any, more: list[Any], constants: dict[str, Any]) -> MemorySour
     return _with_examples(source("greedy", onnx, inputs, outputs), [7.0])
 
 
-def test_a_load_that_hangs_is_ended_and_quarantined(tmp_path: Path) -> None:
+def _endless() -> MemorySource:
+    """A graph that computes for minutes."""
     size = 1600
     nodes, last = [], "start"
     for index in range(400):
@@ -195,7 +201,38 @@ def test_a_load_that_hangs_is_ended_and_quarantined(tmp_path: Path) -> None:
     nodes.insert(0, helper.make_node("ReduceMax", ["numbers"], ["largest"], keepdims=0))
     nodes.insert(1, helper.make_node("Mul", ["matrix", "largest"], ["start"]))
     constants = {"matrix": np.full((size, size), 1e-3, np.float32), "one": np.array(1.0, np.float32)}
-    source = _greedy(None, nodes, constants)
+    return _greedy(None, nodes, constants)
+
+
+def test_a_load_that_crashes_is_quarantined_and_the_server_goes_on(tmp_path: Path) -> None:
+    """The child that proves a package dies by SIGSEGV, as a native parser does on a hostile graph (F17)."""
+    died = threading.Event()
+
+    def shoot() -> None:
+        end = time.monotonic() + 30
+        while not died.is_set() and time.monotonic() < end:
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    # The one that computes; its parent only waits.
+                    if child.cpu_times().user > 0.5 and not child.children():
+                        child.send_signal(signal.SIGSEGV)
+                        died.set()
+            time.sleep(0.05)
+
+    with running(tmp_path, [adder("good"), replace(_endless(), name="bad")]) as server:
+        hunter = threading.Thread(target=shoot)
+        hunter.start()
+        status, answer, _ = server.infer("bad", [[1, 2, 3]])
+        hunter.join()
+        assert died.is_set()
+        assert (status, server.infer("good", [[1, 2, 3]])[0]) == (503, 200)
+        assert "SIGSEGV" in answer["error"] or "crash" in answer["error"], answer
+        assert server.request("GET", "/v2/models/bad/ready")[0] == 503
+        assert server.request("GET", "/v2/health/ready")[0] == 200
+
+
+def test_a_load_that_hangs_is_ended_and_quarantined(tmp_path: Path) -> None:
+    source = _endless()
     loader = Loader(Proofs(tmp_path), LoadLimits(proof=ReplayLimits(wall_s=1.0)))
     with pytest.raises(Quarantined, match="did not finish within 1 s"):
         loader.load(source)

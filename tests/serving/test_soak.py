@@ -48,8 +48,9 @@ def _ask(server: Any, stop: threading.Event, wrong: list[Any], counts: dict[str,
                     {"inputs": [{"name": "x", "shape": [1, 128], "datatype": "FP32", "data": data}]}
                 )
                 connection.request("POST", f"/v2/models/dense{rng.randrange(12)}/infer", body, headers)
-                if connection.getresponse().read().startswith(b'{"error'):
-                    wrong.append("dense")
+                refused = connection.getresponse().read()
+                if refused.startswith(b'{"error'):
+                    wrong.append(refused.decode())
             else:
                 with socket.create_connection((server.address.host, server.address.port), timeout=5) as sock:
                     sock.sendall(rng.randbytes(rng.randrange(200)) + b"\r\n\r\n")
@@ -101,7 +102,7 @@ def test_nothing_grows(tmp_path: Path) -> None:
             for thread in threads:
                 thread.join(20)
         status = server.request("GET", "/v1/status")[1]
-    assert wrong == []
+    assert wrong[:3] == []
     assert counts["asked"] > 20 * SECONDS
     assert status["models"]["evictions"] > SECONDS
     half = len(samples) // 2

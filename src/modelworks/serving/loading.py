@@ -151,6 +151,7 @@ class LoadLimits:
         threads: Threads of one run.
         cache_bytes: Bytes of embeddings kept per shared backbone; 0 keeps none.
         share: Whether heads share backbones.
+        cap_bytes: Cap of all models: a size beyond it is not believed at once.
     """
 
     proof: ReplayLimits = ReplayLimits()  # noqa: RUF009 - frozen
@@ -160,6 +161,7 @@ class LoadLimits:
     threads: int = 1
     cache_bytes: int = 32 * 2**20
     share: bool = True
+    cap_bytes: int = 2**62
 
 
 class Loader:
@@ -245,9 +247,10 @@ class Loader:
         """Return what a load took, given the bytes the process was handed out meanwhile.
 
         What other threads free makes the difference too small; weights are never smaller than half the file.
-        What they take makes it too large: an implausible difference is measured again and the smaller one counts.
+        What they take makes it too large: a difference that is implausible, or that would keep the model out for good,
+        is measured again and the smaller one counts.
         """
-        if measured > _PLAUSIBLE_TIMES * len(onnx) + _PLAUSIBLE_BYTES:
+        if measured > min(self.limits.cap_bytes, _PLAUSIBLE_TIMES * len(onnx) + _PLAUSIBLE_BYTES):
             before = allocated_bytes()
             again = self._session(onnx)
             measured = min(measured, allocated_bytes() - before)

@@ -84,10 +84,10 @@ class Server:
         threads = settings.threads or os.cpu_count() or 1
         self.recorder = FlightRecorder(flight_path(settings.state, os.getpid()), threads + 1)
         self.pool = WorkerPool(loop, threads, self.recorder)
-        self.loader = Loader(Proofs(settings.state / "proofs"), LoadLimits(batch_rows=settings.batch_rows))
-        self.residency = Residency(
-            loop, self.loader, self.pool, cap_bytes=settings.memory_mb * 2**20, lane_limits=lane_limits
-        )
+        cap_bytes = settings.memory_mb * 2**20
+        load_limits = LoadLimits(batch_rows=settings.batch_rows, cap_bytes=cap_bytes)
+        self.loader = Loader(Proofs(settings.state / "proofs"), load_limits)
+        self.residency = Residency(loop, self.loader, self.pool, cap_bytes=cap_bytes, lane_limits=lane_limits)
         self.plane = DataPlane(loop, self.residency, PlaneLimits(deadline_s=settings.deadline_s))
         self.deployments = Deployments(self.plane, Journal(settings.state / "deployments.jsonl"), self.trust)
         self.repository = Repository(self.plane)

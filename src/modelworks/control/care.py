@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelworks.control.serving_care import look_at_serving, sweep_staged
 from modelworks.control.workspace import Workspace
 from modelworks.core.errors import Conflict, ModelworksError
 from modelworks.workflow.journal import sweep_dead_runs
@@ -41,6 +42,7 @@ class Doctor:
             ("runs", self._runs),
             ("artifacts", self._artifacts),
             ("models", self._models),
+            ("serving", self._serving),
             ("keys", self._keys),
             ("libraries", self._libraries),
         ):
@@ -122,6 +124,10 @@ class Doctor:
             depth = "every byte" if self._strict else "present (mw doctor --strict reads every byte)"
             self._note(name, "ok", f"all artifacts that something names: {depth}")
 
+    def _serving(self, name: str) -> None:
+        for status, detail, fix in look_at_serving(self._workspace, strict=self._strict):
+            self._note(name, status, detail, fix)
+
     def _models(self, name: str) -> None:
         from modelworks.control.asking import open_named
         from modelworks.production.release import SPACE
@@ -160,7 +166,7 @@ def collect_garbage(workspace: Workspace, *, dry_run: bool, cache: bool) -> dict
     """Sweep what nothing names; with ``cache`` also forget finished steps, so that only released models stay.
 
     Returns:
-        ``blobs, bytes, staging, trees, message``.
+        ``blobs, bytes, staging, trees, packages, message``.
     """
     from modelworks.storage.sweep import sweep
 
@@ -168,23 +174,30 @@ def collect_garbage(workspace: Workspace, *, dry_run: bool, cache: bool) -> dict
     sweep_dead_runs(store, catalog)
     if cache and not dry_run:
         catalog.ledger.forget([result.key for result in catalog.ledger.all_results()])
+    packages, package_bytes = sweep_staged(workspace, dry_run=dry_run)
+    staged = f"; {packages} deployed packages that no endpoint names" if packages else ""
     live = _named(workspace) if cache else catalog.live_digests()
     if dry_run:
         kept = store.expand(live)
         doomed = [digest for digest in store.digests() if digest not in kept]
-        size = sum(store.path(digest).stat().st_size for digest in doomed)
-        text = f"would remove {len(doomed)} artifacts, {size / 1e6:.1f} MB (younger than an hour stays)"
-        return {"blobs": len(doomed), "bytes": size, "staging": 0, "trees": 0, "message": text}
+        size = package_bytes + sum(store.path(digest).stat().st_size for digest in doomed)
+        text = (
+            f"would remove {len(doomed)} artifacts, {size / 1e6:.1f} MB (younger than an hour stays){staged}"
+        )
+        return {
+            "blobs": len(doomed), "bytes": size, "staging": 0, "trees": 0, "packages": packages, "message": text,
+        }  # fmt: skip
     swept = sweep(store, live)
     text = (
         f"removed {swept.blobs} artifacts ({swept.size / 1e6:.1f} MB), {swept.trees} folders of links "
-        f"and {swept.staging} unfinished pieces of dead processes"
+        f"and {swept.staging} unfinished pieces of dead processes{staged}"
     )
     return {
         "blobs": swept.blobs,
-        "bytes": swept.size,
+        "bytes": swept.size + package_bytes,
         "staging": swept.staging,
         "trees": swept.trees,
+        "packages": packages,
         "message": text,
     }
 

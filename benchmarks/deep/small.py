@@ -26,15 +26,13 @@ from modelworks.core.task import Bound, Limits
 from modelworks.data.samples.training import TrainingSamples
 
 
-def int8(
-    model: FittedModel, train: TrainingSamples, test: TrainingSamples, floor: float
-) -> tuple[FittedModel, Any]:
+def int8(model: FittedModel, train: TrainingSamples, floor: float, margin: float) -> tuple[FittedModel, Any]:
     """Decide on int8 with the gate ``accuracy >= floor`` on the validation fold, as the line does."""
     held = train.take(np.flatnonzero(train.folds == 0))
     rest = train.take(np.flatnonzero(train.folds != 0))
     judged = Judged(
         payload=held.payload, target=held.target, kind=held.kind, classes=held.classes, metric="accuracy",
-        gate=(Bound.parse("accuracy", f">= {floor}"),),
+        gate=(Bound.parse("accuracy", f">= {floor}"),), margin=margin,
     )  # fmt: skip
     found = choose_precision(model, rest.payload, judged, Budget(600))
     return found, found.diagnostics["int8"]
@@ -51,6 +49,8 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--wide", type=int, default=32)
     parser.add_argument("--floor", type=float, default=0.2, help="accuracy that the int8 gate asks for")
+    parser.add_argument("--margin", type=float, default=0.02, help="accuracy that int8 may lose at most")
+    parser.add_argument("--int8-only", action="store_true")
     arguments = parser.parse_args()
     train, test = load(arguments.name)
     facts = {"set": arguments.name, "train": train.rows, "test": test.rows, "seed": 0}
@@ -72,9 +72,11 @@ def main() -> int:
         how=plain.diagnostics["chosen"],
     )
     start = time.process_time()
-    kept, why = int8(plain, train, test, arguments.floor)
+    kept, why = int8(plain, train, arguments.floor, arguments.margin)
     show("its int8", kept, start, kept=why["kept"], how=why["why"], speed=why.get("speed"))
 
+    if arguments.int8_only:
+        return 0
     train = embedded(train)
     rows = small.rows(train, None, Budget(600))
     start = time.process_time()
@@ -118,7 +120,7 @@ def main() -> int:
         f"plain width {arguments.wide}", big, start, budget_s=arguments.student, how=big.diagnostics["chosen"]
     )
     start = time.process_time()
-    kept, why = int8(big, train, test, arguments.floor)
+    kept, why = int8(big, train, arguments.floor, arguments.margin)
     show("its int8", kept, start, kept=why["kept"], how=why["why"], speed=why.get("speed"))
     return 0
 

@@ -21,6 +21,7 @@ from modelworks.evaluation.conditions import bound_checks
 
 SAMPLES = 128
 """Calibration samples, at most."""
+_SHOWN = ("metric", "value", "other", "difference", "low", "high", "margin", "n")
 FASTER = 0.95
 """The int8 graph must take at most this share of the time, at the upper end of the interval."""
 
@@ -64,7 +65,8 @@ def choose_precision(
 
     Three things must hold: every bound of the gate that the float graph passes on the judged rows is passed by the
     int8 graph too; the paired comparison shows it not worse than the margin; and one row takes less time, measured
-    in turns. What is shipped is judged again on the sealed rows like any model.
+    in turns. If not, it is tried once more with the first layer in FP32. What is shipped is judged again on the
+    sealed rows like any model.
 
     Args:
         model: The float model.
@@ -74,36 +76,46 @@ def choose_precision(
         seed: Seed of the resamples.
         timer: Measures both graphs on the same inputs; tests pass their own.
     """
+    tried: list[dict[str, Any]] = []
+    for whole_first in (False, True):
+        budget.check()
+        try:
+            onnx = _made(model, calibration, budget, whole_first)
+        except ExecutionError as error:
+            tried.append({"kept": False, "why": error.message})
+            break
+        facts = _contest(model, onnx, judged, seed, timer)
+        sizes = {"size_mb": len(onnx) / 1e6, "float_size_mb": len(model.onnx) / 1e6}
+        tried.append({"first_layer": "fp32" if whole_first else "int8", **sizes, **facts})
+        if facts["kept"]:
+            return _noted(replace(model, onnx=onnx), tried)
+    return _noted(model, tried)
+
+
+def _contest(model: FittedModel, onnx: bytes, judged: Judged, seed: int, timer: Timer) -> dict[str, Any]:
+    """Compare the int8 graph with the float one in quality and speed; returns ``kept``, ``why`` and the figures."""
     column = model.signature.inputs[0].columns[0]
-    budget.check()
-    try:
-        onnx = _made(model, calibration, column, budget)
-    except ExecutionError as error:
-        return _noted(model, {"kept": False, "why": error.message})
-    facts: dict[str, Any] = {"size_mb": len(onnx) / 1e6, "float_size_mb": len(model.onnx) / 1e6}
     found = [_answers(data, model, judged, column) for data in (onnx, model.onnx)]
-    budget.check()
     compared = compare(
         judged.kind, found[0], found[1], judged.target, judged.classes, metric=judged.metric, margin=judged.margin,
         seed=seed,
     )  # fmt: skip
-    facts["quality"] = {
-        name: compared[name]
-        for name in ("metric", "value", "other", "difference", "low", "high", "margin", "n")
-    }
-    lost = _lost_bounds(found, judged, seed)
     speed = timer(model.onnx, onnx, _one_row(model, judged.payload, column))
-    facts["speed"] = speed
-    why = _refusal(compared, lost, speed)
-    facts |= {"kept": not why, "why": why or _praise(compared, speed)}
-    return _noted(model if why else replace(model, onnx=onnx), facts)
+    why = _refusal(compared, _lost_bounds(found, judged, seed), speed)
+    return {
+        "quality": {name: compared[name] for name in _SHOWN},
+        "speed": speed,
+        "kept": not why,
+        "why": why or _praise(compared, speed),
+    }
 
 
-def _made(model: FittedModel, calibration: npt.NDArray[Any], column: str, budget: Budget) -> bytes:
+def _made(model: FittedModel, calibration: npt.NDArray[Any], budget: Budget, whole_first: bool) -> bytes:
+    column = model.signature.inputs[0].columns[0]
     chosen = np.unique(np.linspace(0, len(calibration) - 1, SAMPLES).astype(np.int64))
     feeds = [part for _, part in batches(model.signature, {column: calibration[chosen]}, len(chosen))]
     budget.check()
-    return quantised(model.onnx, feeds)
+    return quantised(model.onnx, feeds, whole_first=whole_first)
 
 
 def _answers(onnx: bytes, model: FittedModel, judged: Judged, column: str) -> dict[str, npt.NDArray[Any]]:
@@ -156,5 +168,11 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
 
 
-def _noted(model: FittedModel, facts: dict[str, Any]) -> FittedModel:
+def _noted(model: FittedModel, tried: list[dict[str, Any]]) -> FittedModel:
+    """Write down the last attempt and, where there were two, the one before it."""
+    facts = (
+        tried[-1]
+        | {"float_size_mb": len(model.onnx) / 1e6}
+        | ({"before": tried[0]} if len(tried) > 1 else {})
+    )
     return replace(model, diagnostics={**model.diagnostics, "int8": facts})

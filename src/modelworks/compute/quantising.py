@@ -22,7 +22,7 @@ HEAVY = ("Conv", "MatMul", "Gemm")
 _ADDED = "com.microsoft"
 
 
-def quantised(onnx: bytes, calibration: Sequence[Feeds]) -> bytes:
+def quantised(onnx: bytes, calibration: Sequence[Feeds], *, whole_first: bool = False) -> bytes:
     """Return the graph with its convolutions and matrix products in int8 between quantise and dequantise nodes.
 
     Weights get a scale per output channel, activations one scale each, from their range on the calibration inputs.
@@ -31,6 +31,8 @@ def quantised(onnx: bytes, calibration: Sequence[Feeds]) -> bytes:
     Args:
         onnx: The graph.
         calibration: Feeds as the graph takes them; training samples, never the sealed test rows.
+        whole_first: Leave the first convolution or product in FP32: one that whitens its inputs makes much of their
+            smallest steps.
 
     Raises:
         ExecutionError: The graph holds nothing that could be quantised, or ONNX Runtime cannot do it.
@@ -51,7 +53,7 @@ def quantised(onnx: bytes, calibration: Sequence[Feeds]) -> bytes:
             return None if feeds is None else dict(feeds)
 
     model = library.load_model_from_string(onnx)
-    heavy = [node for node in model.graph.node if node.op_type in HEAVY]
+    heavy = [node for node in model.graph.node if node.op_type in HEAVY][1 if whole_first else 0 :]
     if not heavy:
         raise ExecutionError(
             "The graph has no convolution or product that int8 could speed up.", code="MW5030"

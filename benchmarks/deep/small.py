@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ def main() -> int:
     parser.add_argument("--wide", type=int, default=32)
     parser.add_argument("--floor", type=float, default=0.2, help="accuracy that the int8 gate asks for")
     parser.add_argument("--margin", type=float, default=0.02, help="accuracy that int8 may lose at most")
-    parser.add_argument("--int8-only", action="store_true")
+    parser.add_argument("--parts", default="plain,head,ensemble,wide", help="what is run")
     arguments = parser.parse_args()
     train, test = load(arguments.name)
     facts = {"set": arguments.name, "train": train.rows, "test": test.rows, "seed": 0}
@@ -62,66 +61,50 @@ def main() -> int:
         cpu = round(time.process_time() - start, 1)
         record({**facts, "model": name, "cpu_s": cpu, **measured(model, test), **more})
 
-    start = time.process_time()
-    plain = small.fit(train, None, Budget(arguments.student), 0)
-    show(
-        f"plain width {arguments.width}",
-        plain,
-        start,
-        budget_s=arguments.student,
-        how=plain.diagnostics["chosen"],
-    )
-    start = time.process_time()
-    kept, why = int8(plain, train, arguments.floor, arguments.margin)
-    show("its int8", kept, start, kept=why["kept"], how=why["why"], speed=why.get("speed"))
+    def quantised(model: FittedModel) -> None:
+        start = time.process_time()
+        kept, why = int8(model, train, arguments.floor, arguments.margin)
+        show("its int8", kept, start, kept=why["kept"], how=why["why"], speed=why.get("speed"))
 
-    if arguments.int8_only:
-        return 0
-    train = embedded(train)
-    rows = small.rows(train, None, Budget(600))
-    start = time.process_time()
-    taught = fit_student(small, rows, head_teacher(rows), Budget(arguments.student), 0)
-    show(
-        "student of the head",
-        taught,
-        start,
-        budget_s=arguments.student,
-        how=str(taught.diagnostics["teacher"]),
-    )
-
+    parts = arguments.parts.split(",")
+    if "plain" in parts:
+        start = time.process_time()
+        plain = small.fit(train, None, Budget(arguments.student), 0)
+        how = plain.diagnostics["chosen"]
+        show(f"plain width {arguments.width}", plain, start, budget_s=arguments.student, how=how)
+        quantised(plain)
+    rows = small.rows(embedded(train) if "head" in parts else train, None, Budget(600))
+    teachers = [head_teacher(rows)] if "head" in parts else []
     wide = make(width=arguments.wide, trials=0, limits=limits)
-    start = time.process_time()
-    teacher = ensemble_teacher(wide, rows, Budget(arguments.teacher), 0)
-    cpu = round(time.process_time() - start, 1)
-    scores = teacher.scores(rows.door.exact(test.payload, Budget(600)), rows.problem.outputs)
-    codes = scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)
-    right = float(np.mean(codes == test.target))
-    record(
-        {
-            **facts,
-            "model": f"teacher: {teacher.name}",
-            "cpu_s": cpu,
-            "accuracy": round(right, 4),
-            "how": "mean of scores",
-        }
-    )
-    start = time.process_time()
-    taught = fit_student(small, rows, teacher, Budget(arguments.student), 0)
-    show(
-        "student of the ensemble",
-        taught,
-        start,
-        budget_s=arguments.student,
-        how=str(taught.diagnostics["teacher"]),
-    )
-    start = time.process_time()
-    big = replace(wide, trials=0).fit(train, None, Budget(arguments.student), 0)
-    show(
-        f"plain width {arguments.wide}", big, start, budget_s=arguments.student, how=big.diagnostics["chosen"]
-    )
-    start = time.process_time()
-    kept, why = int8(big, train, arguments.floor, arguments.margin)
-    show("its int8", kept, start, kept=why["kept"], how=why["why"], speed=why.get("speed"))
+    if "ensemble" in parts:
+        start = time.process_time()
+        teacher = ensemble_teacher(wide, rows, Budget(arguments.teacher), 0)
+        cpu = round(time.process_time() - start, 1)
+        scores = teacher.scores(rows.door.exact(test.payload, Budget(600)), rows.problem.outputs)
+        codes = scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)
+        right = round(float(np.mean(codes == test.target)), 4)
+        record(
+            {
+                **facts,
+                "model": f"teacher: {teacher.name}",
+                "cpu_s": cpu,
+                "accuracy": right,
+                "how": "mean of scores",
+            }
+        )
+        teachers.append(teacher)
+    for teacher in teachers:
+        start = time.process_time()
+        taught = fit_student(small, rows, teacher, Budget(arguments.student), 0)
+        told = taught.diagnostics["teacher"]
+        how = f"out-of-fold log loss of the teacher {told['out_of_fold_loss']:.3f}, share {told['share']}"
+        show(f"student of {teacher.name}", taught, start, budget_s=arguments.student, how=how)
+    if "wide" in parts:
+        start = time.process_time()
+        big = wide.fit(train, None, Budget(arguments.student), 0)
+        how = big.diagnostics["chosen"]
+        show(f"plain width {arguments.wide}", big, start, budget_s=arguments.student, how=how)
+        quantised(big)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,12 @@ def _outcome(model: FittedModel) -> dict[str, Any]:
     return found
 
 
-def test_a_head_that_misses_the_gate_gives_way_to_a_network_that_does_better() -> None:
+def test_a_head_that_misses_the_gate_gives_way_to_a_network_that_does_better(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra 'torch'")
-    policy = Policy(gate=GATE, metric="accuracy", limits=Limits(latency_ms=50.0), options=OPTIONS)
+    checkpoint = tmp_path / "run.safetensors"
+    policy = Policy(
+        gate=GATE, metric="accuracy", limits=Limits(latency_ms=50.0), options=OPTIONS, checkpoint=str(checkpoint)
+    )  # fmt: skip
     model = _escalated(policy)
     outcome = _outcome(model)
     assert (outcome["tried"], outcome["chosen"]) == (True, "network")
@@ -65,7 +69,9 @@ def test_a_head_that_misses_the_gate_gives_way_to_a_network_that_does_better() -
     fresh = _train(200, 1)
     found = answer(GraphSession(model.onnx), model.signature, {"x": fresh.payload}, fresh.rows)
     assert np.mean(found["label"] == np.array(fresh.classes, object)[fresh.target]) > 0.9
+    assert checkpoint.exists()
     tight = _escalated(replace(policy, limits=Limits(size_mb=0.001)))
+    assert tight.diagnostics["network_tried"]["cpu_parts"]["train"] < model.diagnostics["cpu_parts"]["train"]
     assert _outcome(tight)["chosen"] == "head"
     assert "MB is over" in _outcome(tight)["why"]
 

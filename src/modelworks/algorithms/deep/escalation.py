@@ -56,6 +56,7 @@ class Policy:
         limits: What the model may cost.
         int8: ``auto`` tries the graph of a network in int8, which is measured; ``never`` does not.
         options: Settings of the deep recipe.
+        checkpoint: File that a training which was stopped goes on from; empty = none.
     """
 
     mode: Literal["auto", "never", "always"] = "auto"
@@ -64,6 +65,7 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     int8: Literal["auto", "never"] = "never"
     options: tuple[tuple[str, Any], ...] = ()
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ class Outcome:
     rows: int = 0
 
 
-def policy_of(task: Task) -> Policy:
+def policy_of(task: Task, checkpoint: str = "") -> Policy:
     """Read a task's policy from its options ``escalate``, ``int8`` and ``network`` (settings of the deep recipe).
 
     Raises:
@@ -120,6 +122,7 @@ def policy_of(task: Task) -> Policy:
         metric=task.metric,
         limits=task.limits,
         options=tuple(sorted(settings.items())),
+        checkpoint=checkpoint,
     )
 
 
@@ -182,7 +185,7 @@ def _contest(
     recipe_of = estimator(RECIPES[held.modality])
     has = {item.name for item in fields(recipe_of)}
     own = {name: value for name, value in policy.options if name in has}
-    recipe = recipe_of(limits=policy.limits, metric=policy.metric, **own)
+    recipe = recipe_of(limits=policy.limits, metric=policy.metric, checkpoint=policy.checkpoint, **own)
     facts: dict[str, Any] = {"head": measured, "rows": held.rows}
     try:
         network = recipe.fit(rest, held, budget, seed)

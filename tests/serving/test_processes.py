@@ -181,6 +181,15 @@ def test_several_workers_share_the_port_and_the_endpoints(tmp_path: Path) -> Non
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert pids
+        # Whichever worker is asked speaks for all of them.
+        for client in clients:
+            client.predict("adder", [{"c0": 1}])
+        counted = {
+            sum(item["requests"] for item in client.status()["endpoints"][0]["versions"])
+            for client in clients
+        }
+        assert len(counted) == 1
+        assert {len(client.status()["workers"]) for client in clients} == {2}
         for client in clients:
             client.close()
 

@@ -120,6 +120,9 @@ def test_a_replica_killed_under_load_loses_nothing(tmp_path: Path) -> None:
             stop.set()
             for asker in askers:
                 asker.join(60)
+        with Client(url, token=token) as client:
+            # Replicas speak for each other, the new one too once it is up.
+            _until(lambda: len(client.status()["workers"]) == 2)
         _only_loopback_and_a_token(home)
     assert failed == []
     assert not replicas(home)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -37,6 +38,7 @@ NAME = "modelworks"
 TOKEN = "ray-token"  # noqa: S105 - a file name
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 TRIES = 3
+_log = logging.getLogger("modelworks.serving")
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 Reply = tuple[int, list[tuple[str, str]], bytes]
 
@@ -70,6 +72,8 @@ class Plane:
         _stay_on_loopback()
         self._server = Server(from_json(settings.encode()), asyncio.get_running_loop())
         await self._server.prepare()
+        # Replicas of one node speak for each other in /metrics and mw top.
+        await self._server.siblings.listen(self._server.http.connection)
 
     async def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         """Answer one request; returns status, headers and body."""
@@ -128,7 +132,9 @@ class Door:
             if head.path not in OPEN_PATHS:
                 self._access.authenticate(headers.get("authorization"))
             status, fields, body = await self._ask(head, target, await self._body(request))
-        except ModelworksError as error:
+        except Exception as error:
+            if not isinstance(error, ModelworksError):
+                _log.error("a request failed", exc_info=error)
             status, fields, body = _plain(error_response(error, request_id(head)))
         return StarletteResponse(body, status_code=status, headers=dict(fields))
 
@@ -144,6 +150,7 @@ class Door:
 
     async def _ask(self, head: Head, target: str, body: bytes) -> Reply:
         from ray.exceptions import RayActorError
+        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
         for _ in range(TRIES):
             try:
@@ -151,6 +158,8 @@ class Door:
                 return found
             except RayActorError:
                 continue
+            except (BackPressureError, DeploymentUnavailableError):
+                break
         raise NotReady("No replica answers.", retry_after_s=2.0)
 
 
@@ -238,14 +247,12 @@ def main(
     with on_ray(settings, replicas=replicas, address=address) as url:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        report = {
-            "url": url,
-            "port": int(url.rpartition(":")[2]),
-            "grpc_port": None,
-            "endpoints": [],
-            "count": 0,
-        }
+        names = sorted(Journal(settings.state / "deployments.jsonl").endpoints)
+        port = int(url.rpartition(":")[2])
+        report = {"url": url, "port": port, "grpc_port": None, "endpoints": names[:20], "count": len(names)}
         record(settings.state, report, settings.tls_certificate)
+        if not settings.quiet:
+            welcome(settings, report)
         try:
             if told is not None:
                 told(report)

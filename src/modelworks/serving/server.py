@@ -41,6 +41,7 @@ from modelworks.serving.rpc.aio import AioCarrier
 from modelworks.serving.rpc.service import RpcService
 from modelworks.serving.running import forget, record
 from modelworks.serving.settings import ServeSettings
+from modelworks.serving.siblings import Siblings
 from modelworks.serving.staging import staged
 from modelworks.serving.status import status
 from modelworks.serving.tracing import Tracer
@@ -113,11 +114,13 @@ class Server:
         self.friendly = FriendlyRoutes(
             self.application, self.plane, Outcomes(settings.home / "observations"), body_bytes
         )
+        self.siblings = Siblings(settings.state, self.access.local_token)
         AdministrationRoutes(
             self.application,
             self.deployments,
             lambda digest: staged(digest, settings.state, self.trust),
             self.status,
+            self.siblings.status,
         )
         add_page(self.application)
         self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
@@ -157,6 +160,8 @@ class Server:
                 hint="mw serve --port with another number",
             ) from error
         port = self._listener.sockets[0].getsockname()[1]
+        if settings.workers > 1:
+            await self.siblings.listen(self.http.connection)
         grpc_port = None
         if self._rpc is not None and settings.grpc_port is not None:
             grpc_port = self._rpc.listen(
@@ -237,6 +242,7 @@ class Server:
             self._looking.cancel()
         if self._listener is not None:
             self._listener.close()
+        self.siblings.close()
         self.http.drain()
         if self._rpc is not None:
             await self._rpc.stop(self.settings.drain_s)
@@ -325,7 +331,7 @@ def main(settings: ServeSettings, told: Callable[[dict[str, Any]], None] | None 
         if told is not None:
             told(report)
         if not settings.quiet:
-            _welcome(settings, report)
+            welcome(settings, report)
 
     try:
         return Supervisor(settings, ready).run()
@@ -333,7 +339,8 @@ def main(settings: ServeSettings, told: Callable[[dict[str, Any]], None] | None 
         forget(settings.state)
 
 
-def _welcome(settings: ServeSettings, report: dict[str, Any]) -> None:
+def welcome(settings: ServeSettings, report: dict[str, Any]) -> None:
+    """Tell a person on standard error what is served where, and where the token is."""
     names = ", ".join(report["endpoints"][:8]) + (", ..." if report["count"] > 8 else "")
     grpc = f", gRPC at port {report['grpc_port']}" if report["grpc_port"] else ""
     plural = "s" if report["count"] != 1 else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -50,7 +50,8 @@ class AdministrationRoutes:
         application: Where the routes are added.
         deployments: The acts.
         find: Staged package by digest.
-        state: The server's state as plain data.
+        state: The state of this process as plain data.
+        whole: The state of all workers, given that of this process.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class AdministrationRoutes:
         deployments: Deployments,
         find: Callable[[str], ModelSource],
         state: Callable[[], dict[str, Any]],
+        whole: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
     ) -> None:
         self._deployments = deployments
         self._find = find
         self._state = state
+        self._whole = whole
         endpoint = "/v1/endpoints/{model}"
         application.add(
             *(
@@ -91,13 +94,16 @@ class AdministrationRoutes:
             ),
         )  # fmt: skip
 
-    def status(self, call: Call) -> Response:
-        """Everything, for ``mw top``."""
-        return Response(200, _ENCODE(self._state()))
+    async def status(self, call: Call) -> Response:
+        """Everything, for ``mw top``; with ``?own`` of this process alone."""
+        state = self._state()
+        if call.head.query != "own":
+            state = await self._whole(state)
+        return Response(200, _ENCODE(state))
 
-    def metrics(self, call: Call) -> Response:
-        """Prometheus text."""
-        return Response(200, exposition(self._state()), media=_TEXT.encode())
+    async def metrics(self, call: Call) -> Response:
+        """Prometheus text, for all workers together."""
+        return Response(200, exposition(await self._whole(self._state())), media=_TEXT.encode())
 
     def show(self, call: Call) -> Response:
         """The recorded state of an endpoint and the acts that led to it."""

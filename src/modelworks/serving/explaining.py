@@ -44,7 +44,9 @@ class Explainer:
         """Raise unless this many rows of this model can be explained."""
         signature = target.signature
         outputs = {tensor.name for tensor in signature.outputs}
-        packed = bool(signature.inputs) and all(tensor.columns for tensor in signature.inputs)
+        packed = bool(signature.inputs) and all(
+            tensor.columns and not tensor.payload for tensor in signature.inputs
+        )
         if not packed or not outputs & {"prediction", "probabilities"}:
             raise BadRequest(f"Model '{target.endpoint}' has no columns to explain by.", code="MW1420")
         if rows > MOST_ROWS:

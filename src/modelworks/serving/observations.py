@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from modelworks.core.clock import Clock, SystemClock
-from modelworks.core.signature import Signature, Tensor
+from modelworks.core.signature import NO_CHARACTER, Signature, Tensor
 from modelworks.serving.model import Answer
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import DTYPES, Array, to_list
@@ -241,7 +241,7 @@ def schema_of(signature: Signature) -> Any:
         pa.field("latency_ms", pa.float64()),
     ]
     for tensor in signature.inputs:
-        plain = _arrow_type(tensor, packed=bool(tensor.columns))
+        plain = pa.string() if _is_text(tensor) else _arrow_type(tensor, packed=_is_packed(tensor))
         fields += [pa.field(f"in.{name}", plain) for name in tensor.columns or (tensor.name,)]
     fields += [
         pa.field(f"out.{tensor.name}", _arrow_type(tensor, packed=False)) for tensor in signature.outputs
@@ -264,7 +264,7 @@ def _rows(seen: _Seen, limits: ObservationLimits) -> list[dict[str, Any]]:
     inputs = {
         name: array
         for tensor in seen.signature.inputs
-        for name, array in _named(tensor.name, tensor.columns, seen.feeds[tensor.name])
+        for name, array in _named(tensor, seen.feeds[tensor.name])
     }
     rows = []
     for index in range(count):
@@ -286,10 +286,25 @@ def _rows(seen: _Seen, limits: ObservationLimits) -> list[dict[str, Any]]:
     return rows
 
 
-def _named(tensor: str, columns: tuple[str, ...], array: Array) -> list[tuple[str, Array]]:
-    if not columns:
-        return [(tensor, array)]
-    return [(name, array[:, index]) for index, name in enumerate(columns)]
+def _is_packed(tensor: Tensor) -> bool:
+    return bool(tensor.columns) and not tensor.payload
+
+
+def _is_text(tensor: Tensor) -> bool:
+    return tensor.payload and tensor.datatype == "INT64" and len(tensor.columns) == 1
+
+
+def _named(tensor: Tensor, array: Array) -> list[tuple[str, Array]]:
+    """Return the columns of an input; the code points of a text become the text again."""
+    if _is_text(tensor):
+        texts = np.empty(len(array), object)
+        for index, codes in enumerate(array):
+            kept = codes[codes != NO_CHARACTER].astype("<u4").tobytes()
+            texts[index] = kept.decode("utf-32-le", "replace")
+        return [(tensor.columns[0], texts)]
+    if _is_packed(tensor):
+        return [(name, array[:, index]) for index, name in enumerate(tensor.columns)]
+    return [((tensor.columns or (tensor.name,))[0], array)]
 
 
 def _kept(value: Any, limits: ObservationLimits) -> Any:

@@ -127,6 +127,6 @@ def check_finite_inputs(target: Target, feeds: dict[str, Array]) -> None:
         place = [int(index) for index in np.argwhere(bad)[0]]
         what = "infinite" if np.isinf(array[tuple(place)]) else "NaN"
         where = f"row {place[0]}"
-        if tensor.columns and len(place) > 1:
+        if tensor.columns and not tensor.payload and len(place) > 1:
             where += f", column '{tensor.columns[place[1]]}'"
         raise BadRequest(f"Input '{tensor.name}', {where}: a value is {what}.", code="MW1407")

@@ -94,6 +94,15 @@ def test_bad_samples_get_a_cause(served: Any, model: str, row: dict[str, Any], t
     assert text in answer["error"]
 
 
+def test_rows_that_are_far_too_wide_or_empty_are_refused(served: Any) -> None:
+    wide = {f"c{number}": 1 for number in range(100_000)}
+    status, answer = predict(served, "length", [wide])
+    assert (status, answer["error"][:6]) == (400, "MW1104")
+    assert len(answer["error"]) < 500
+    for rows in ([], None, {}, "x", [[]], [None]):
+        assert predict(served, "length", rows)[0] == 400
+
+
 def test_samples_have_no_columns_to_explain_by(served: Any) -> None:
     status, answer = predict(served, "length", [{"review": "good"}], explain=True)
     assert status == 400

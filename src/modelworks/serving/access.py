@@ -96,7 +96,6 @@ class Access:
         folder: Where tokens are kept; ``None`` keeps one fresh admin token in memory.
         hosts: Host names beside the loopback ones.
         origins: Origins of pages that may call, beside the server's own.
-        open_door: Answer everybody as admin; only for a bind that was declared insecure on purpose.
     """
 
     def __init__(
@@ -105,13 +104,11 @@ class Access:
         *,
         hosts: tuple[str, ...] = (),
         origins: tuple[str, ...] = (),
-        open_door: bool = False,
     ) -> None:
         self.generation = 0
         self._folder = folder
         self._hosts = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
         self._origins = set(origins)
-        self._open_door = open_door
         self._holders: dict[bytes, Principal] = {}
         self._modified = 0
         self.local_token = self._first_start()
@@ -161,8 +158,6 @@ class Access:
         Raises:
             Unauthenticated: There is none, or it is not known.
         """
-        if self._open_door and not authorization:
-            return Principal(name="open door", role="admin")
         scheme, _, value = (authorization or "").partition(" ")
         token = value.strip()
         if scheme.lower() == "basic":

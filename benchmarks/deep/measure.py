@@ -13,8 +13,19 @@ from modelworks.compute.feeds import answer, pack_columns
 from modelworks.compute.runtime import GraphSession, single_row_latency_ms
 from modelworks.core.estimator import FittedModel
 from modelworks.data.samples.training import TrainingSamples
+from modelworks.evaluation import compare
 
 RESULTS = Path(__file__).parent / "results" / "2026-11-25.jsonl"
+
+
+def against(model: FittedModel, other: FittedModel, test: TrainingSamples) -> str:
+    """Return the paired difference in accuracy of two models on the test samples, with its 95 % limits."""
+    outputs = [
+        answer(GraphSession(item.onnx), item.signature, {test.column: test.payload}, test.rows)
+        for item in (model, other)
+    ]
+    found = compare(test.kind, outputs[0], outputs[1], test.target, test.classes, metric="accuracy")
+    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
 
 
 def measured(model: FittedModel, test: TrainingSamples) -> dict[str, Any]:

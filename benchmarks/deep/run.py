@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.deep.measure import measured, record
+from benchmarks.deep.measure import against, measured, record
 from benchmarks.deep.sets import MODALITIES, load
 from modelworks.algorithms.backbones.fusion import payload_inputs
 from modelworks.algorithms.plugins import backbone_choices, backbone_source, estimator
@@ -57,10 +57,10 @@ def main() -> int:
     train, test = load(arguments.name)
     facts = {"set": arguments.name, "train": train.rows, "test": test.rows, "seed": arguments.seed}
     start = time.process_time()
-    model = head(train)
+    below = head(train)
     cpu = round(time.process_time() - start, 1)
     record(
-        {**facts, "model": "head", "cpu_s": cpu, **measured(model, test), "how": model.diagnostics["chosen"]}
+        {**facts, "model": "head", "cpu_s": cpu, **measured(below, test), "how": below.diagnostics["chosen"]}
     )
     for budget_s in [float(item) for item in arguments.budgets.split(",")]:
         recipe = estimator(RECIPES[train.modality])(limits=Limits(latency_ms=10.0, budget_s=budget_s))
@@ -68,7 +68,8 @@ def main() -> int:
         model = recipe.fit(train, None, Budget(budget_s), arguments.seed)
         cpu = round(time.process_time() - start, 1)
         found = measured(model, test)
-        how = f"{model.diagnostics['chosen']}; {model.diagnostics['stopped'] or 'whole plan'}"
+        how = f"against the head {against(model, below, test)}; {model.diagnostics['chosen']}; "
+        how += model.diagnostics["stopped"] or "whole plan"
         record(
             {
                 **facts,

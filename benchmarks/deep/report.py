@@ -30,6 +30,12 @@ resize and normalisation in the graph. Accuracy on the official test part (trash
 def main() -> int:
     """Write the report beside the results."""
     rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    latest = {
+        (row["set"], row["model"]): index
+        for index, row in enumerate(rows)
+        if "budget_s" in row or row["model"] == "head"
+    }
+    rows = [row for index, row in enumerate(rows) if latest.get((row["set"], row["model"]), index) == index]
     machine = this_machine()
     names = ("torch", "onnxruntime", "onnxscript", "optuna", "numpy")
     text = HEADER.format(

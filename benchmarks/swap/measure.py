@@ -167,7 +167,7 @@ def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     tallies = [Tally() for _ in range(options.connections)]
     spent: dict[str, list[float]] = {}
     with (
-        mw.serve("cars", home=home, port=0, grpc=False, keep_ready=True) as server,
+        mw.serve("cars", home=home, port=0, grpc=False, keep_ready=True, workers=options.workers) as server,
         server.client() as client,
     ):
         token = (home / "keys" / "serve-token").read_text().strip()
@@ -228,6 +228,7 @@ def report(options: argparse.Namespace, found: dict[str, Any]) -> str:
     failures = "\n".join(f"- {item}" for item in (found["failed"] + found["wrong"])[:20]) or "- none"
     shadow = found["shadow"]
     command = f"--minutes {options.minutes:g} --connections {options.connections} --rate {options.rate:g}"
+    command += f" --workers {options.workers}" if options.workers > 1 else ""
     table = {
         "minutes of load": f"{options.minutes:g}",
         "requests answered": f"{found['answered']:,}",
@@ -247,8 +248,8 @@ def report(options: argparse.Namespace, found: dict[str, Any]) -> str:
 Command: `python -m benchmarks.swap.measure {command}`
 
 {platform.platform()}, {os.cpu_count()} cores (load of the machine at the end: {psutil.getloadavg()[0]:.1f}),
-Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}, Modelworks {mw.__version__}; one server
-process, clients on the same machine.
+Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}, Modelworks {mw.__version__}; server
+processes: {options.workers}; clients on the same machine.
 
 | | |
 |---|---|
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=300.0, help="Requests a second, all connections together."
     )
+    parser.add_argument("--workers", type=int, default=1, help="Processes of the server.")
     parser.add_argument("--rest", type=float, default=1.5, help="Seconds between two acts.")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{time.strftime('%Y-%m-%d')}.md")
     options = parser.parse_args()

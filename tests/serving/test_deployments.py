@@ -22,6 +22,7 @@ from modelworks.core.errors import Conflict, ModelworksError, StorageError, Usag
 from modelworks.packaging.keys import SigningKey
 from modelworks.packaging.package import TrustPolicy
 from modelworks.serving import endpoints as acts
+from modelworks.serving.deployments import Deployments
 from modelworks.serving.endpoints import Endpoint, share_point
 from modelworks.serving.journal import Change, Journal
 from modelworks.serving.staging import stage
@@ -407,3 +408,22 @@ def test_other_processes_acts_are_taken_in(tmp_path: Path) -> None:
         server.on_loop(server.server.deployments.refresh)
         assert server.infer("adder", [[1, 1, 1]])[1]["outputs"][0]["data"] == [5.0]
     assert SigningKey.load_or_create(home / "keys").id in TrustPolicy.of_folder(home / "keys").keys
+
+
+def test_workers_that_start_together_all_serve_what_one_of_them_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "deployments.jsonl"
+
+    async def body() -> None:
+        benches = [Bench() for _ in range(2)]
+        both = [Deployments(bench.plane, Journal(path), TrustPolicy()) for bench in benches]
+        for deployments in both:
+            deployments.restore()
+        # Both read an empty journal; the second meets the first one's act.
+        for deployments in both:
+            deployments.serve([adder()])
+            assert set(deployments.plane.routes) == {"adder"}
+        assert len(Journal(path).acts) == 1
+        for bench in benches:
+            bench.close()
+
+    asyncio.run(body())

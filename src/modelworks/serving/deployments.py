@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class MissingSource:
         raise TrustError(self.cause, code="MW3423")
 
 
+async def _nobody(*_: str) -> None:
+    """There are no other workers."""
+
+
 class Deployments:
     """The endpoints of a server and the acts that change them.
 
@@ -71,6 +75,8 @@ class Deployments:
         self.journal = journal
         self.trust = trust
         self.sources: dict[str, ModelSource] = {}
+        self.prepare_others: Callable[[str], Awaitable[None]] = _nobody
+        self.refresh_others: Callable[[], Awaitable[None]] = _nobody
         self._acting = asyncio.Lock()
 
     # -- start -------------------------------------------------------------------------------------------------
@@ -93,8 +99,20 @@ class Deployments:
     def serve(self, sources: Iterable[ModelSource], actor: str = "start") -> None:
         """Serve packages under their own names; a package new to its endpoint becomes the champion at once.
 
-        Nothing is loaded. Used at start, where there is no traffic that a failing load could hurt.
+        Nothing is loaded. Used at start, where there is no traffic that a failing load could hurt. Workers that start
+        together all try; the first one's acts are what the others find.
         """
+        listed = list(sources)
+        while True:
+            try:
+                self._serve(listed, actor)
+            except Conflict:
+                # The journal read the other's acts before it refused ours.
+                self.restore()
+            else:
+                return
+
+    def _serve(self, sources: list[ModelSource], actor: str) -> None:
         changed: dict[str, Change] = {}
         for source in sources:
             name = source.name
@@ -180,6 +198,7 @@ class Deployments:
         self.plane.residency.pin(resident, reason)
         try:
             await self.plane.residency.ready(resident)
+            await self.prepare_others(source.digest)
             async with self._acting:
                 before = self.journal.endpoints.get(name)
                 state, version = acts.with_version(before, name, source.digest, source.place)
@@ -269,6 +288,7 @@ class Deployments:
             if route is not None:
                 for target in route.targets.values():
                     self.plane.residency.unpin(target.resident, f"endpoint {name}")
+            await self.refresh_others()
 
     async def _act(
         self, name: str, actor: str, verb: str, detail: dict[str, Any], change: Callable[[Endpoint], Endpoint]
@@ -285,10 +305,13 @@ class Deployments:
         )
         await asyncio.to_thread(self.journal.append, change)
         self._apply(state)
+        await self.refresh_others()
         return state
 
     async def _make_ready(self, name: str, number: str) -> None:
-        resident = self.plane.routes[name].targets[number].resident
+        target = self.plane.routes[name].targets[number]
+        resident = target.resident
         if resident.cause:
             raise Quarantined(f"Version {number} of '{name}' cannot answer: {resident.cause}")
         await self.plane.residency.ready(resident)
+        await self.prepare_others(target.digest)

@@ -72,9 +72,9 @@ class Plane:
     async def __init__(self, settings: str) -> None:  # type: ignore[misc]  # Ray awaits it
         _stay_on_loopback()
         self._server = Server(from_json(settings.encode()), asyncio.get_running_loop())
+        # Replicas of one node speak for each other in /metrics and mw top, and take in acts together.
+        await self._server.join_others()
         await self._server.prepare()
-        # Replicas of one node speak for each other in /metrics and mw top.
-        await self._server.siblings.listen(self._server.http.connection)
 
     async def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         """Answer one request; returns status, headers and body."""

@@ -141,6 +141,9 @@ class Server:
             ModelworksError: A package cannot be trusted, or the port is taken.
         """
         settings = self.settings
+        if settings.workers > 1:
+            # Before the state is read: what the others decide from now on is heard.
+            await self.join_others()
         await self.prepare()
         try:
             where: dict[str, Any] = {"sock": listener}
@@ -160,8 +163,6 @@ class Server:
                 hint="mw serve --port with another number",
             ) from error
         port = self._listener.sockets[0].getsockname()[1]
-        if settings.workers > 1:
-            await self.siblings.listen(self.http.connection)
         grpc_port = None
         if self._rpc is not None and settings.grpc_port is not None:
             grpc_port = self._rpc.listen(
@@ -169,6 +170,12 @@ class Server:
             )
             await self._rpc.start()
         return Address(host=settings.host, port=port, grpc_port=grpc_port, tls=settings.tls)
+
+    async def join_others(self) -> None:
+        """Speak for and to the other workers of this state folder from now on."""
+        await self.siblings.listen(self.http.connection)
+        self.deployments.prepare_others = self.siblings.prepare
+        self.deployments.refresh_others = self.siblings.refresh
 
     async def prepare(self) -> None:
         """Bring back the recorded endpoints and add the packages of the settings; all but listening.

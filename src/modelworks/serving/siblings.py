@@ -15,6 +15,7 @@ import msgspec
 
 _LONGEST_PATH = 90
 _WAIT_S = 2.0
+_LOAD_S = 60.0
 _SUMS = ("in_flight", "connections", "threads", "resident_mb")
 _MODEL_SUMS = ("loaded", "used_mb", "cap_mb", "loads", "load_failures", "evictions")
 _VERSION_SUMS = ("requests", "rows", "waiting_rows", "loads", "evictions")
@@ -51,20 +52,48 @@ class Siblings:
         """Return the state of all workers as one; a worker that does not answer in time is left out."""
         if self._listener is None:
             return own
-        paths = [path for path in sorted(self._folder.glob("*.sock")) if path != self._own]
-        answers = await asyncio.gather(*(self._ask(path) for path in paths))
+        answers = await asyncio.gather(*(self._ask(path) for path in self._others()))
         return merged([own, *(answer for answer in answers if answer is not None)])
 
+    async def prepare(self, digest: str) -> None:
+        """Let the others load a package before an act gives it traffic; one that cannot loads it when it must."""
+        await self._tell("/v1/workers/prepare", {"digest": digest}, _LOAD_S)
+
+    async def refresh(self) -> None:
+        """Let the others take in an act that was recorded just now, so that it holds everywhere once it is told."""
+        await self._tell("/v1/workers/refresh", {}, _WAIT_S)
+
+    async def _tell(self, target: str, body: dict[str, Any], wait_s: float) -> None:
+        if self._listener is not None:
+            data = msgspec.json.encode(body)
+            await asyncio.gather(
+                *(self._exchange(path, "POST", target, data, wait_s) for path in self._others())
+            )
+
+    def _others(self) -> list[Path]:
+        return [path for path in sorted(self._folder.glob("*.sock")) if path != self._own]
+
     async def _ask(self, path: Path) -> dict[str, Any] | None:
+        answer = await self._exchange(path, "GET", "/v1/status?own", b"", _WAIT_S)
+        if answer is None:
+            return None
+        found: dict[str, Any] = msgspec.json.decode(answer)
+        return found
+
+    async def _exchange(
+        self, path: Path, method: str, target: str, body: bytes, wait_s: float
+    ) -> bytes | None:
+        """Return the body of an answer, or ``None`` if there is no good one in time."""
+        head = (
+            f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            f"Authorization: Bearer {self._token}\r\n\r\n"
+        )
         try:
-            async with asyncio.timeout(_WAIT_S):
+            async with asyncio.timeout(wait_s):
                 reader, writer = await asyncio.open_unix_connection(str(path))
                 try:
-                    head = (
-                        "GET /v1/status?own HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                        f"Authorization: Bearer {self._token}\r\n\r\n"
-                    )
-                    writer.write(head.encode("ascii"))
+                    writer.write(head.encode("ascii") + body)
                     data = await reader.read()
                 finally:
                     writer.close()
@@ -75,11 +104,8 @@ class Siblings:
             return None
         except (OSError, TimeoutError):
             return None
-        top, _, body = data.partition(b"\r\n\r\n")
-        if not top.startswith(b"HTTP/1.1 200"):
-            return None
-        found: dict[str, Any] = msgspec.json.decode(body)
-        return found
+        top, _, answer = data.partition(b"\r\n\r\n")
+        return answer if top.startswith(b"HTTP/1.1 200") else None
 
 
 def merged(states: list[dict[str, Any]]) -> dict[str, Any]:

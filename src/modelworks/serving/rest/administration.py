@@ -29,6 +29,12 @@ class DeployBody(msgspec.Struct, forbid_unknown_fields=True):
     sticky: bool = True
 
 
+class PrepareBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``prepare``: a package by digest."""
+
+    digest: str
+
+
 class VersionBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``promote`` and ``shadow``."""
 
@@ -92,6 +98,14 @@ class AdministrationRoutes:
                     ("remove", self.remove, "Stop serving a name"),
                 )
             ),
+            Route(
+                method="POST", pattern="/v1/workers/prepare", policy="admin", handler=self.prepare,
+                summary="Load a deployed or staged package in this worker",
+            ),
+            Route(
+                method="POST", pattern="/v1/workers/refresh", policy="admin", handler=self.refresh,
+                summary="Take in recorded acts in this worker",
+            ),
         )  # fmt: skip
 
     async def status(self, call: Call) -> Response:
@@ -135,6 +149,21 @@ class AdministrationRoutes:
             sticky=body.sticky,
         )
         return Response(200, _ENCODE(endpoint.to_json()))
+
+    async def prepare(self, call: Call) -> Response:
+        """Load a package, so that an act that gives it traffic finds it ready; asked by the other workers."""
+        digest = _body(call, PrepareBody).digest
+        source = self._deployments.sources.get(digest)
+        if source is None:
+            source = await asyncio.to_thread(self._find, digest)
+        residency = self._deployments.plane.residency
+        await residency.ready(residency.add(source))
+        return Response(200, b"{}")
+
+    def refresh(self, call: Call) -> Response:
+        """Take in what other workers recorded."""
+        self._deployments.refresh()
+        return Response(200, b"{}")
 
     async def promote(self, call: Call) -> Response:
         """Let a version answer everything."""

@@ -123,6 +123,12 @@ SCHEMAS: dict[str, Any] = {
             "sticky": {"type": "boolean"},
         },
     },
+    "Prepare": {
+        "type": "object",
+        "required": ["digest"],
+        "additionalProperties": False,
+        "properties": {"digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
+    },
     "Version": {
         "type": "object",
         "additionalProperties": False,
@@ -169,6 +175,7 @@ _BODIES = {
     "/shadow": ("Version", "Any"),
     "/canary": ("Canary", "Any"),
     "/configure": ("Settings", "Any"),
+    "/prepare": ("Prepare", "Any"),
     "/index": ("Any", "List"),
 }
 _ERRORS = {

@@ -37,6 +37,7 @@ def _series(rows: int, seed: int, *, noise: bool = False) -> TrainingSamples:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_on_labels_of_chance_the_teacher_out_of_fold_knows_nothing() -> None:
     train = _series(160, 0, noise=True)
     rows = TEACHER.rows(train, None, Budget(60))
@@ -57,6 +58,7 @@ def test_a_student_learns_from_its_teacher_alone() -> None:
     assert model.diagnostics["teacher"]["share"] == 1.0
 
 
+@pytest.mark.slow
 def test_without_a_share_there_is_no_teacher() -> None:
     train = _series(80, 0)
     rows = STUDENT.rows(train, None, Budget(60))

@@ -34,7 +34,7 @@ LEAST_ROWS = 16
 _PARITY_ROWS = 48
 _SPEND = 0.8
 """Share of the budget that planned training may take; the rest is for reading, judging and the graph."""
-_SEARCH_FROM = 24
+_SEARCH_FROM = 60
 """Passes over the rows that the budget must allow before some of them go into a search."""
 
 

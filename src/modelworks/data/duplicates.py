@@ -29,9 +29,20 @@ def find_duplicates(
     if not names:
         return []
     keys = row_keys(table, schema, names)
-    findings = _across("duplicates_across", "equal", 0.05, keys, (train, test))
     near = row_keys(table, schema, names, near=True)
-    if not findings:
+    return find_copies(keys, target, train, test, near)
+
+
+def find_copies(
+    keys: Keys,
+    target: Target,
+    train: npt.NDArray[np.int64],
+    test: npt.NDArray[np.int64],
+    near: Keys | None = None,
+) -> list[Finding]:
+    """Look for rows with equal keys, or equal ``near`` keys."""
+    findings = _across("duplicates_across", "equal", 0.05, keys, (train, test))
+    if not findings and near is not None:
         findings += _across("near_duplicates_across", "nearly equal", 0.2, near, (train, test))
     ordered = np.sort(keys[train])
     repeated = int(np.count_nonzero(ordered[1:] == ordered[:-1]))

@@ -56,10 +56,15 @@ def guard(
     ]
     findings += find_leaks(table, schema, answer, names, split.train)
     findings += find_duplicates(table, schema, answer, names, split.train, split.test)
-    findings += _balance(answer, split)
-    findings += _amount(answer, split, len(names))
+    findings += balance_findings(answer, split)
+    findings += amount_findings(answer, split, len(names))
     findings += find_drift(table, schema, names, split.train, split.test)
     findings += _structure(table, schema, targets, split)
+    return in_order_of_gravity(findings)
+
+
+def in_order_of_gravity(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return findings as plain data, gravest first."""
     return [finding.to_json() for finding in sorted(findings, key=lambda finding: _ORDER[finding.severity])]
 
 
@@ -81,7 +86,8 @@ def _unusable(schema: Schema, targets: tuple[str, ...]) -> list[Finding]:
     return findings
 
 
-def _balance(answer: Target, split: Split) -> list[Finding]:
+def balance_findings(answer: Target, split: Split) -> list[Finding]:
+    """Name classes and labels that are scarce among the training rows."""
     if answer.kind is TaskKind.REGRESSION:
         return []
     if answer.kind is TaskKind.MULTILABEL:
@@ -128,7 +134,8 @@ def _label_balance(answer: Target, split: Split) -> list[Finding]:
     return [Finding(code="scarce_class", severity="warning", message=message, detail={"labels": len(scarce)})]
 
 
-def _amount(answer: Target, split: Split, features: int) -> list[Finding]:
+def amount_findings(answer: Target, split: Split, features: int) -> list[Finding]:
+    """Say where there are too few rows to learn from, or to judge by."""
     findings = []
     rows = len(split.train)
     if rows < FEW_ROWS:

@@ -174,7 +174,7 @@ class _Maker:
             raise TaskError(
                 f"Column '{policy.time}' does not order the rows in time.", code="MW1223", where=policy.time
             )
-        cut = _time_cut(dated, policy.test_share)
+        cut = time_cut(dated, policy.test_share)
         is_test = ~undated & (moments >= cut)
         moments = np.where(undated, dated[0], moments)
         train = moments[~is_test]
@@ -231,20 +231,7 @@ class _Maker:
         return codes
 
     def _moments(self, name: str) -> npt.NDArray[np.float64]:
-        column = self.schema[name]
-        cells = self.table.column(name)
-        if column.kind is ColumnKind.DATETIME:
-            micros = as_microseconds(cells)[self.rows]
-            return np.where(micros == np.iinfo(np.int64).min, np.nan, micros.astype(np.float64))
-        values = as_doubles(cells)[self.rows]
-        if not np.isfinite(values).any():
-            raise TaskError(
-                f"Column '{name}' is {column.kind.value}, not a time.",
-                code="MW1223",
-                where=name,
-                hint="--kind datetime",
-            )
-        return values
+        return time_values(self.table, self.schema, name)[self.rows]
 
     def _duplicate_units(self, targets: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], int]:
         """Return a unit per row (equal rows share one) and how many rows repeat an earlier one.
@@ -269,7 +256,29 @@ class _Maker:
         return np.where(sizes[units] <= NATURAL_GROUP, units, len(sizes) + alone), repeated
 
 
-def _time_cut(dated: npt.NDArray[np.float64], share: float) -> float:
+def time_values(table: pa.Table, schema: Schema, name: str) -> npt.NDArray[np.float64]:
+    """Return a column that orders the rows in time as numbers, missing = NaN.
+
+    Raises:
+        TaskError: The column holds neither moments nor numbers.
+    """
+    column = schema[name]
+    cells = table.column(name)
+    if column.kind is ColumnKind.DATETIME:
+        micros = as_microseconds(cells)
+        return np.where(micros == np.iinfo(np.int64).min, np.nan, micros.astype(np.float64))
+    values = as_doubles(cells)
+    if not np.isfinite(values).any():
+        raise TaskError(
+            f"Column '{name}' is {column.kind.value}, not a time.",
+            code="MW1223",
+            where=name,
+            hint="--kind datetime",
+        )
+    return values
+
+
+def time_cut(dated: npt.NDArray[np.float64], share: float) -> float:
     """Return the first moment of the sealed part; rows of one moment are never parted."""
     cut = float(dated[len(dated) - max(1, round(share * len(dated)))])
     if cut > dated[0]:

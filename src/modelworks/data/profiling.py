@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelworks.core.errors import TaskError
-from modelworks.core.schema import Column, ColumnKind, Schema
+from modelworks.core.schema import SAMPLE_KINDS, Column, ColumnKind, Schema
 from modelworks.core.task import TaskKind
 from modelworks.data.bins import association, bin_column, bin_target
 from modelworks.data.target import infer_task_kind, read_target
@@ -58,13 +58,16 @@ def profile(table: pa.Table, schema: Schema, targets: Sequence[str] = ()) -> dic
 
 def _describe(cells: pa.ChunkedArray, column: Column, rows: int) -> dict[str, Any]:
     levels = column.levels
+    sample = column.kind in SAMPLE_KINDS
     entry: dict[str, Any] = {
         **asdict(column),
         "kind": column.kind.value,
         "levels": list(levels[:TOP_VALUES]) if levels is not None else None,
         "missing_share": column.missing / rows if rows else 0.0,
-        "examples": _examples(cells),
+        "examples": [] if sample else _examples(cells),
     }
+    if sample:
+        return entry
     kind = cells.type
     if pa.types.is_timestamp(kind):
         return entry | _describe_moments(cells)
@@ -169,7 +172,7 @@ def _associate(columns: list[dict[str, Any]], part: pa.Table, schema: Schema, ta
     if not readings:
         return
     for entry in columns:
-        if entry["kind"] in {ColumnKind.IDENTIFIER.value, ColumnKind.CONSTANT.value}:
+        if entry["kind"] in {ColumnKind.IDENTIFIER.value, ColumnKind.CONSTANT.value, *SAMPLE_KINDS}:
             continue
         binned = bin_column(part, schema, entry["name"])
         entry["associations"] = {

@@ -34,7 +34,7 @@ def row_keys(table: pa.Table, schema: Schema, names: Iterable[str], *, near: boo
     keys = np.zeros(table.num_rows, dtype=np.uint64)
     for position, name in enumerate(names):
         cells = _cell_keys(table.column(name), schema[name], near)
-        keys = _mixed(keys * _FACTOR + cells + np.uint64(position))
+        keys = mixed_keys(keys * _FACTOR + cells + np.uint64(position))
     return keys
 
 
@@ -53,6 +53,20 @@ def _cell_keys(cells: pa.ChunkedArray, column: Column, near: bool) -> Keys:
         levels = [" ".join(level.lower().split()) for level in levels]
     hashes = [_text_key(level) for level in levels]
     return np.array([*hashes, 0], dtype=np.uint64)[codes]
+
+
+def payload_keys(cells: pa.ChunkedArray) -> Keys:
+    """Return one uint64 per image, text or series; equal values have equal keys."""
+    found = np.zeros(len(cells), dtype=np.uint64)
+    for row, cell in enumerate(cells):
+        if pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type):
+            data = cell.as_buffer() if cell.is_valid else b""
+        elif pa.types.is_nested(cells.type):
+            data = b"".join(channel.values.to_numpy().tobytes() + b"|" for channel in cell.values or ())
+        else:
+            data = str(cell.as_py() or "").encode("utf-8", "surrogatepass")
+        found[row] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    return found
 
 
 def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -78,7 +92,7 @@ def _payload(cell: pa.Scalar) -> bytes:
     return value if isinstance(value, bytes) else repr(value).encode()
 
 
-def _mixed(keys: Keys) -> Keys:
+def mixed_keys(keys: Keys) -> Keys:
     """Scatter bits (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
     keys = (keys ^ (keys >> np.uint64(30))) * _MIX_1
     keys = (keys ^ (keys >> np.uint64(27))) * _MIX_2

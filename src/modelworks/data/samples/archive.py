@@ -50,10 +50,10 @@ class _Zip:
 
 @contextmanager
 def open_files(source: Path) -> Iterator[Files]:
-    """Open a folder or a zip file.
+    """Open a folder, a zip file, or one image or sound as a folder of one.
 
     Raises:
-        DataError: The source is neither, or the zip file is damaged.
+        DataError: The source is none of them, or the zip file is damaged.
         LimitError: There are too many files, or they unpack to too much.
     """
     if source.is_dir():
@@ -65,6 +65,11 @@ def open_files(source: Path) -> Iterator[Files]:
         if len(names) > MAX_FILES:
             raise LimitError(f"'{source.name}' holds more than {MAX_FILES:,} files.", code="MW2032")
         yield _Folder(source, [name for name in names if not _hidden(name)])
+        return
+    if source.is_file() and not zipfile.is_zipfile(source):
+        if source.stat().st_size > MAX_FILE_BYTES:
+            raise LimitError(f"'{source.name}' has {source.stat().st_size:,} bytes.", code="MW2033")
+        yield _Folder(source.parent, [source.name])
         return
     try:
         with zipfile.ZipFile(source) as archive:

@@ -17,7 +17,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 IMAGE = "image"
 FILE = "file"
 LABEL = "label"
-PART = "part"
+PARTS = "part"
 _PARTS = {
     "train": "train",
     "training": "train",
@@ -26,6 +26,11 @@ _PARTS = {
     "valid": "valid",
     "validation": "valid",
 }
+
+
+def part_of(name: str) -> str | None:
+    """Return which part a folder's name says: ``train``, ``valid`` or ``test``; ``None`` for any other name."""
+    return _PARTS.get(name.lower())
 
 
 @dataclass(frozen=True)
@@ -68,17 +73,46 @@ def read_image_folder(
             raise DataError(f"'{source.name}' holds no image ({', '.join(ENDINGS)}).", code="MW1162")
         good, blobs, bad = _read(files, names, limits)
     folders = [PurePosixPath(name).parts[:-1] for name in good]
-    parts = [
-        next((_PARTS[part.lower()] for part in path if part.lower() in _PARTS), None) for path in folders
-    ]
+    parts = [next((found for part in path if (found := part_of(part))), None) for path in folders]
     columns: dict[str, Any] = {
         IMAGE: pa.array(blobs, pa.large_binary()),
         FILE: pa.array(good, pa.string()),
         LABEL: pa.array([path[-1] if path else None for path in folders], pa.string()),
     }
     if all(parts) and len(set(parts)) > 1:
-        columns[PART] = pa.array(parts, pa.string())
+        columns[PARTS] = pa.array(parts, pa.string())
     return ReadSamples(pa.table(columns), bad)
+
+
+def read_image_bytes(path: Path, column: str, *, limits: ImageLimits | None = None) -> ReadSamples:
+    """Read a Parquet file with a column of encoded images (bytes, or ``{bytes, path}`` as Hugging Face writes them).
+
+    Returns:
+        The file's other columns and ``image``. Rows whose image is absent or unreadable are set aside.
+
+    Raises:
+        DataError: No row has an image.
+    """
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    cells = table.column(column).to_pylist()
+    kept, blobs, bad = [], [], []
+    for record, cell in enumerate(cells):
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        try:
+            if data is None:
+                raise DataError("there is no image", code="MW1160")
+            decode_image(data, limits)
+        except (DataError, LimitError) as error:
+            bad.append({"_record": record, "_reason": error.message, "_text": f"row {record}"})
+            continue
+        kept.append(record)
+        blobs.append(data)
+    if not kept:
+        raise DataError(f"No row of '{path.name}' has a readable image in '{column}'.", code="MW1164")
+    labels = table.drop_columns([column]).take(pa.array(kept, pa.int64()))
+    return ReadSamples(labels.append_column(IMAGE, pa.array(blobs, pa.large_binary())), bad)
 
 
 def read_listed_images(

@@ -16,11 +16,22 @@ if TYPE_CHECKING:
 
 _ORDERS = (".yaml", ".yml")
 
-Source = Annotated[str, typer.Argument(help="A table (file or URL) or an order (.yaml).", show_default=False)]
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A table or samples (file, folder, zip or URL), or an order (.yaml).", show_default=False
+    ),
+]
 Targets = Annotated[
     list[str], typer.Option("--target", "-t", help="Column to predict; repeat for a multi-label task.")
 ]
-Kind = Annotated[str, typer.Option(help="binary, multiclass, regression or multilabel.")]
+Kind = Annotated[str, typer.Option(help="binary, multiclass, regression, multilabel, anomaly or forecast.")]
+Modality = Annotated[
+    str, typer.Option(help="What the samples are: table, image, text or series; found out by default.")
+]
+Options = Annotated[
+    list[str], typer.Option("--option", help="Setting of the recipe, like backbone=images.patches.")
+]
 Metric = Annotated[str, typer.Option(help="Metric to choose and judge by.")]
 Gates = Annotated[list[str], typer.Option("--gate", help='Condition of release, like roc_auc=">= 0.8".')]
 Budget = Annotated[str, typer.Option(help="CPU time for fitting: 60s, 10m, 1h.")]
@@ -43,6 +54,9 @@ def produce(
     source: Source,
     target: Targets = [],  # noqa: B006
     name: Annotated[str, typer.Option(help="Name of the model; the file's name by default.")] = "",
+    modality: Modality = "",
+    files: Annotated[str, typer.Option(help="Folder or zip with the images that a column names.")] = "",
+    file_column: Annotated[str, typer.Option(help="That column, when more than one names images.")] = "",
     kind: Kind = "",
     metric: Metric = "",
     gate: Gates = [],  # noqa: B006
@@ -59,8 +73,13 @@ def produce(
     kinds: Kinds = [],  # noqa: B006
     reading: Reading = [],  # noqa: B006
     query: Annotated[str, typer.Option(help="SQL to run when the source is a connection URL.")] = "",
-    latency_ms: Annotated[float, typer.Option(help="Limit of one row, 99th percentile.")] = 2.0,
-    size_mb: Annotated[float, typer.Option(help="Limit of model.onnx.")] = 10.0,
+    options: Options = [],  # noqa: B006
+    latency_ms: Annotated[
+        float, typer.Option(help="Limit of one row, 99th percentile; 0: 2 ms, or 100 ms for samples.")
+    ] = 0.0,
+    size_mb: Annotated[
+        float, typer.Option(help="Limit of model.onnx; 0: 10 MB, or 200 MB for samples.")
+    ] = 0.0,
     memory_mb: Annotated[int, typer.Option(help="Limit of any one job.")] = 4096,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the package(s) here.")] = None,
@@ -76,6 +95,7 @@ def produce(
     from modelworks.control.service import Service
 
     settings = task_settings(
+        modality=modality, files=files, file_column=file_column, options=_values(options),
         kind=kind, metric=metric, gate=_pairs(gate, "--gate"), budget=budget, slices=slices, exclude=exclude,
         weight=weight, positive=positive, quantiles=quantile, seed=seed, explain=explain,
         deploy=deploy,
@@ -118,7 +138,7 @@ def _order(service: Service, source: str, target: list[str], name: str, settings
 
 def task_settings(**given: Any) -> dict[str, Any]:
     """Return the settings that differ from the built-in ones, in the words of an order file."""
-    plain = {"split": {"test_share": 0.2}, "limits": {"latency_ms": 2.0, "size_mb": 10.0, "memory_mb": 4096}}
+    plain = {"split": {"test_share": 0.2}, "limits": {"latency_ms": 0.0, "size_mb": 0.0, "memory_mb": 4096}}
     settings: dict[str, Any] = {}
     for key, value in given.items():
         if isinstance(value, dict):
@@ -150,11 +170,26 @@ def read_options(kinds: list[str], reading: list[str], query: str) -> dict[str, 
     return {key: value for key, value in found.items() if value}
 
 
+def _values(texts: list[str]) -> dict[str, Any]:
+    """Return ``--option`` settings as the plain values that YAML reads in them."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for key, value in _pairs(texts, "--option").items():
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            found[key] = value
+    return found
+
+
 def _reading(texts: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in _pairs(texts, "--read").items():
         if value in {"true", "false"}:
             found[key] = value == "true"
+        elif key in {"skip", "series_values"}:
+            found[key] = value.split(",")
         else:
             found[key] = int(value) if value.isdigit() and key.startswith("max_") else value
     return found

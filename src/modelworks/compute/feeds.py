@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from modelworks.compute.runtime import GraphSession
 
 
+IMAGE_VALUES, SERIES_VALUES = 2**23, 2**17
+"""Values of images, or of series, that go through a graph together."""
+
+
 def pack_columns(
     signature: Signature, columns: Mapping[str, npt.NDArray[Any]], rows: int
 ) -> dict[str, npt.NDArray[Any]]:
@@ -75,13 +79,22 @@ def batches(
             groups[None] = sorted(range(rows), key=lambda row: len(values[row] or ""))
         else:
             groups[None] = list(range(rows))
-    for members in groups.values():
-        for start in range(0, len(members), size):
-            part = np.array(members[start : start + size], np.int64)
+    for shape, members in groups.items():
+        step = min(size, _most_rows(payload, shape))
+        for start in range(0, len(members), step):
+            part = np.array(members[start : start + step], np.int64)
             yield (
                 part,
                 pack_columns(signature, {name: value[part] for name, value in columns.items()}, len(part)),
             )
+
+
+def _most_rows(payload: Tensor | None, shape: Any) -> int:
+    """Return how many samples may go together, so that large images and long series do not fill the memory."""
+    if payload is None or payload.datatype == "INT64":
+        return 10**9
+    values = int(np.prod(shape)) if shape is not None else max(1, int(np.prod(payload.shape[1:])))
+    return max(1, (IMAGE_VALUES if shape is not None else SERIES_VALUES) // values)
 
 
 def answer(

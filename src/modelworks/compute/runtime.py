@@ -81,14 +81,15 @@ def single_row_latency_ms(
     feeds: Mapping[str, npt.NDArray[Any]],
     *,
     repeats: int = 200,
+    warm_up: int = 20,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Measure one-row runs; returns ``p50`` and ``p99`` in milliseconds (``repeats`` runs after 20 warm-up runs).
+    """Measure one-row runs; returns ``p50`` and ``p99`` in milliseconds (``repeats`` runs after ``warm_up`` others).
 
     ``clock=time.thread_time`` measures a one-thread session as on an idle machine: other work does not count.
     """
     row = {name: array[:1] for name, array in feeds.items()}
-    for _ in range(20):
+    for _ in range(warm_up):
         session.run(row)
     times = []
     for _ in range(repeats):

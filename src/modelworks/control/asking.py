@@ -124,14 +124,22 @@ class Asker:
             DataError: It cannot be read, or lacks a column the model reads.
         """
         from modelworks.data import ReadOptions, ingest, open_table, typed_columns
-        from modelworks.production.reading import read_options
+        from modelworks.data.samples.payload import payload_values
+        from modelworks.production.reading import read_options, read_source
 
-        options = read_options(reading or {}) if reading else ReadOptions()
         with tempfile.TemporaryDirectory(prefix="modelworks-") as folder:
-            ingest(source, folder, options)
+            if isinstance(source, (str, Path)):
+                given = dict(reading or {})
+                files = given.pop("files", None)
+                read_source(source, Path(folder), given, files=Path(files) if files else None)
+            else:
+                ingest(source, folder, read_options(reading) if reading else ReadOptions())
             table, _ = open_table(folder)
             present = [name for name in self.schema.names if name in table.column_names]
-            columns = typed_columns(table.select(present), self.schema, present)
+            if self.samples:
+                columns = {name: payload_values(table, name) for name in present}
+            else:
+                columns = typed_columns(table.select(present), self.schema, present)
             return Answers(self._tabulate(self.outputs(columns, table.num_rows)))
 
     def answer_rows(self, rows: Sequence[Mapping[str, Any]]) -> Answers:
@@ -147,9 +155,16 @@ class Asker:
 
     def outputs(self, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, npt.NDArray[Any]]:
         """Return the graph's outputs for typed columns."""
-        from modelworks.compute.feeds import pack_columns
+        from modelworks.compute.feeds import answer, pack_columns
 
+        if self.samples:
+            return answer(self._session, self.package.signature, columns, rows)
         return self._session.run_batched(pack_columns(self.package.signature, columns, rows))
+
+    @property
+    def samples(self) -> bool:
+        """Whether the model reads images, texts or series, and not rows of columns."""
+        return any(tensor.payload for tensor in self.package.signature.inputs)
 
     def explain(self, row: str) -> dict[str, Any]:
         """Say what moved the answer for one row against the package's typical rows.

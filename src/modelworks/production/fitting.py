@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelworks.core.estimator import FittedModel
     from modelworks.core.task import Task
     from modelworks.data import TrainingTable
+    from modelworks.data.samples.training import TrainingSamples
 
 MODEL = "model.onnx"
 FIT = "fit.json"
@@ -89,7 +90,7 @@ def fit_task(
     return dict(finite(value))
 
 
-def class_shares(train: TrainingTable, positive: str | None) -> list[float]:
+def class_shares(train: TrainingTable | TrainingSamples, positive: str | None) -> list[float]:
     """Return the share of each class among the training rows, the positive one last; empty without classes."""
     import numpy as np
 

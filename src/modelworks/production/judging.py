@@ -6,13 +6,14 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelworks.core.task import Task, TaskKind
 from modelworks.production.fitting import finite, load_model, load_record, timed
 from modelworks.production.survey import load_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -36,6 +37,7 @@ class Judged:
         table, schema: The whole table.
         findings: ``evaluation``, ``baselines``, ``champion``, ``importance``, ``measured``, ``verdict`` as plain data.
         parts: CPU-seconds by what they were for.
+        train: Rows of the table that trained the model.
     """
 
     record: dict[str, Any]
@@ -45,6 +47,7 @@ class Judged:
     schema: Schema
     findings: dict[str, Any]
     parts: dict[str, float]
+    train: npt.NDArray[np.int64]
 
     def to_json(self) -> dict[str, Any]:
         """Return what the plan and the summary of an order go on with."""
@@ -129,7 +132,7 @@ def judge_task(
         session = GraphSession(model.onnx)
         feeds = pack_columns(model.signature, sealed.features, sealed.rows)
         outputs = session.run_batched(feeds)
-        evaluation = _evaluation(sealed, outputs, model, task, look)
+        evaluation = evaluate_answers(sealed, outputs, model, task, look)
         baselines = _baselines(sealed, record, fit_folder, outputs, task, look)
         champion = _champion(champion_folder, sealed, model, outputs, task, look)
     with timed(parts, "latency"):
@@ -159,6 +162,7 @@ def judge_task(
         schema=sealed.schema,
         findings=findings,
         parts=parts,
+        train=load_rows(fit_folder, "train"),
     )
 
 
@@ -171,9 +175,21 @@ def _parity(model: FittedModel) -> dict[str, Any]:
     return {"parity": {"passed": worst <= PARITY, "detail": detail, "worst": worst}}
 
 
-def _evaluation(
-    sealed: SealedRows, outputs: dict[str, npt.NDArray[Any]], model: FittedModel, task: Task, look: int
+class Sealed(Protocol):
+    """Sealed rows as evaluation asks for them."""
+
+    kind: TaskKind
+    classes: tuple[str, ...]
+    truth: npt.NDArray[Any]
+    features: dict[str, npt.NDArray[Any]]
+    slices: dict[str, npt.NDArray[Any]]
+    weight: Any
+
+
+def evaluate_answers(
+    sealed: Sealed, outputs: dict[str, npt.NDArray[Any]], model: FittedModel, task: Task, look: int
 ) -> dict[str, Any]:
+    """Measure answers to sealed rows; see ``evaluation.evaluate``."""
     from modelworks.evaluation import evaluate
 
     return evaluate(
@@ -202,7 +218,9 @@ def _baselines(
     look: int,
 ) -> dict[str, dict[str, Any]]:
     return {
-        name: _compare(sealed, outputs, sealed.answers(load_model(fit_folder, record, name)), task, look)
+        name: compare_answers(
+            sealed, outputs, sealed.answers(load_model(fit_folder, record, name)), task, look
+        )
         for name in record["baselines"]
     }
 
@@ -228,16 +246,17 @@ def _champion(
     champion = FittedModel(onnx=(folder / "model.onnx").read_bytes(), signature=signature)
     if champion.onnx == model.onnx:
         return None
-    return _compare(sealed, outputs, sealed.answers(champion), task, look)
+    return compare_answers(sealed, outputs, sealed.answers(champion), task, look)
 
 
-def _compare(
-    sealed: SealedRows,
+def compare_answers(
+    sealed: Sealed,
     outputs: dict[str, npt.NDArray[Any]],
     others: dict[str, npt.NDArray[Any]],
     task: Task,
     look: int,
 ) -> dict[str, Any]:
+    """Compare answers to sealed rows with another model's; see ``evaluation.compare``."""
     from modelworks.evaluation import compare
 
     return compare(

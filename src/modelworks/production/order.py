@@ -11,14 +11,18 @@ from typing import Any
 
 from modelworks.core.digest import digest_json
 from modelworks.core.errors import TaskError, close_matches
-from modelworks.core.schema import ColumnKind, Schema
+from modelworks.core.schema import SAMPLE_KINDS, ColumnKind, Schema
 from modelworks.core.task import Bound, Limits, SplitPolicy, Task, TaskKind
 from modelworks.production.order_fields import ORDER
 from modelworks.production.shapes import Problem, read_document
 from modelworks.production.sources import find_sources, safe_name, source_stem
 
 ALL = "*"
-NOT_TARGETS = frozenset({ColumnKind.IDENTIFIER, ColumnKind.CONSTANT, ColumnKind.TEXT, ColumnKind.DATETIME})
+NOT_TARGETS = frozenset(
+    {ColumnKind.IDENTIFIER, ColumnKind.CONSTANT, ColumnKind.TEXT, ColumnKind.DATETIME, *SAMPLE_KINDS}
+)
+SAMPLE_LIMITS = {"latency_ms": 100.0, "size_mb": 200.0}
+"""Limits of models that read images, texts or series, where an order sets none."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -70,6 +74,8 @@ class Line:
             found["query"] = self.settings["query"]
         if self.settings.get("kinds"):
             found["kinds"] = dict(self.settings["kinds"])
+        if "file_column" in self.settings:
+            found["file_column"] = self.settings["file_column"]
         return found
 
 
@@ -207,7 +213,7 @@ def _lines(
         place = f"tasks[{index}]"
         number = places.get(place, 1)
         try:
-            settings = _with_test_table(merge_settings(defaults, task), folder)
+            settings = _with_sources(merge_settings(defaults, task), folder)
             sources = find_sources(str(task["data"]), folder)
             for path in sources:
                 line = _line(task, settings, path, alone=len(sources) == 1, where=f"{source}:{number}")
@@ -221,17 +227,26 @@ def _lines(
     return lines
 
 
-def _with_test_table(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings with the path of a ready-made test table made whole."""
+def _with_sources(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the settings with the paths of a ready-made test table and of image files made whole."""
     split = settings.get("split", {})
-    if not split.get("test_data"):
-        return settings
-    found = find_sources(str(split["test_data"]), folder)
+    if split.get("test_data"):
+        split = {**split, "test_data": _one_source(split["test_data"], folder, "a test table")}
+        settings = {**settings, "split": split}
+    if settings.get("files"):
+        path = Path(settings["files"]).expanduser()
+        path = (path if path.is_absolute() else folder / path).resolve()
+        if not path.exists():
+            raise TaskError(f"there is no folder or zip file '{settings['files']}'", code="MW1208")
+        settings = {**settings, "files": str(path)}
+    return settings
+
+
+def _one_source(data: str, folder: Path, what: str) -> str:
+    found = find_sources(str(data), folder)
     if len(found) != 1:
-        raise TaskError(
-            f"'{split['test_data']}' names {len(found)} files; a test table is one", code="MW1208"
-        )
-    return {**settings, "split": {**split, "test_data": found[0]}}
+        raise TaskError(f"'{data}' names {len(found)} files; {what} is one", code="MW1208")
+    return found[0]
 
 
 def _line(task: Mapping[str, Any], settings: dict[str, Any], path: str, *, alone: bool, where: str) -> Line:
@@ -289,7 +304,7 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
     for key in ("slices", "exclude", "quantiles"):
         values[key] = tuple(settings.get(key, ()))
-    for key in ("metric", "weight", "positive", "kinds", "seed", "explain"):
+    for key in ("metric", "weight", "positive", "kinds", "seed", "explain", "options", "modality"):
         if key in settings:
             values[key] = settings[key]
     if "kind" in settings:
@@ -308,6 +323,7 @@ def expand(line: Line, schema: Schema) -> list[Task]:
     """
     values = check_settings(line.settings)
     _known_columns(line, schema, values)
+    values |= _of_samples(line, schema, values)
     if line.joint:
         for target in line.targets:
             _known(target, schema, line)
@@ -321,6 +337,19 @@ def expand(line: Line, schema: Schema) -> list[Task]:
     return [replace(task, name=name, target=target) for name, target in zip(names, targets, strict=True)]
 
 
+def _of_samples(line: Line, schema: Schema, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the modality, and the limits that suit it where the line sets none."""
+    from modelworks.data.samples.payload import infer_modality
+
+    barred = {*line.targets, *values["exclude"], values.get("weight"), values["split"].group}
+    modality = values.get("modality") or infer_modality(schema, (name for name in barred if name))[0]
+    if modality == "table":
+        return {"modality": modality}
+    given = line.settings.get("limits", {})
+    wider = {name: value for name, value in SAMPLE_LIMITS.items() if name not in given}
+    return {"modality": modality, "limits": replace(values["limits"], **wider)}
+
+
 def _targets(line: Line, schema: Schema, values: Mapping[str, Any]) -> list[str]:
     if line.targets != (ALL,):
         for target in line.targets:
@@ -328,6 +357,8 @@ def _targets(line: Line, schema: Schema, values: Mapping[str, Any]) -> list[str]
         return list(dict.fromkeys(line.targets))
     policy: SplitPolicy = values["split"]
     used = {values.get("weight"), policy.group, policy.time, *values["exclude"]}
+    if values["modality"] != "table":
+        used |= {"part", "file", "rate", line.settings.get("file_column")}
     found = [
         column.name
         for column in schema.columns

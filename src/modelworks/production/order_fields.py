@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from modelworks.core.schema import ColumnKind
-from modelworks.core.task import TaskKind
-from modelworks.production.shapes import Flag, ListOf, MapOf, Number, Record, Shape, Text
+from modelworks.core.task import Modality, TaskKind
+from modelworks.production.shapes import Flag, ListOf, MapOf, Number, Plain, Record, Shape, Text
 
 NAME = Text(
     help="Letters, digits, '.', '_' and '-', at most 100.",
@@ -41,10 +41,25 @@ READING: dict[str, Shape] = {
     "max_rows": Number(help="Refuse a table with more rows.", low=1, whole=True),
     "max_columns": Number(help="Refuse a table with more columns.", low=1, whole=True),
     "max_bytes": Number(help="Refuse a larger source.", low=1, whole=True),
+    "skip": ListOf(Text(), help="Files whose name holds one of these texts are no samples (masks, say)."),
+    "series_values": ListOf(
+        COLUMN, help="Columns with the values of series: moments of a wide table, channels of a long one."
+    ),
+    "series_key": Text(help="Column of a long table that says which series a row belongs to."),
+    "series_time": Text(help="Column of a long table that orders the rows of a series."),
 }
 
 SETTINGS: dict[str, Shape] = {
-    "kind": Text(help="Kind of answer; the data decide when it is left out.", choices=tuple(TaskKind)[:4]),
+    "kind": Text(help="Kind of answer; the data decide when it is left out.", choices=tuple(TaskKind)),
+    "modality": Text(
+        help="What the samples are; the data decide when it is left out.", choices=get_args(Modality)
+    ),
+    "files": Text(help="Folder or zip file with the images that a column of data names."),
+    "file_column": Text(help="That column, when more than one names image files."),
+    "options": MapOf(
+        Plain(),
+        help="Settings of the recipe: backbone, payload, escalate, network, window, horizon, ...",
+    ),
     "metric": Text(help="Metric to choose and judge by; the usual one for the kind when left out."),
     "gate": MapOf(BOUND, help='Conditions of release, for example {roc_auc: ">= 0.80"}.'),
     "slices": ListOf(COLUMN, help="Columns by whose values quality is shown and gated."),

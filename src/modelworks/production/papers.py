@@ -12,7 +12,6 @@ from modelworks.core.clock import iso
 from modelworks.core.task import Task, TaskKind
 from modelworks.core.verdict import Verdict, VerdictKind
 from modelworks.production.judging import Judged
-from modelworks.production.survey import load_rows
 from modelworks.production.task_data import task_to_json
 
 REPORT = "report.html"
@@ -24,7 +23,6 @@ EXAMPLE_ROWS = 8
 def write_papers(
     judged: Judged,
     table_folder: Path,
-    fit_folder: Path,
     keys: Path,
     task: Task,
     facts: dict[str, Any],
@@ -35,7 +33,6 @@ def write_papers(
     Args:
         judged: The judged model.
         table_folder: What ``ingest`` wrote.
-        fit_folder: What ``fit`` wrote.
         keys: Folder of the signing key.
         task: The task.
         facts: ``dataset`` (``digest``, ``name``), ``steps`` (digests), ``created``, ``test``, ``looks``.
@@ -74,7 +71,7 @@ def write_papers(
         lineage=lineage,
         measured=judged.findings["measured"],
         cost=cost,
-        examples=_examples(judged, fit_folder),
+        examples=_examples(judged),
         key=key,
         created=facts["created"],
         report=more,
@@ -146,17 +143,21 @@ def _page(
     }
 
 
-def _examples(judged: Judged, fit_folder: Path) -> list[dict[str, Any]]:
-    """Return a few raw training rows as JSON values of the graph's columns."""
+def _examples(judged: Judged) -> list[dict[str, Any]]:
+    """Return a few raw training rows as values of the graph's columns."""
     import numpy as np
     import pyarrow as pa
 
     from modelworks.core.signature import MISSING_DATETIME
     from modelworks.data import typed_columns
+    from modelworks.data.samples.payload import payload_values
 
-    rows = load_rows(fit_folder, "train")
+    rows = judged.train
     chosen = rows[np.linspace(0, len(rows) - 1, min(EXAMPLE_ROWS, len(rows))).astype(np.int64)]
     names = judged.record["features"]
+    if any(tensor.payload for tensor in judged.model.signature.inputs):
+        values = payload_values(judged.table, names[0], chosen[: golden_payloads()])
+        return [{names[0]: value} for value in values]
     columns = typed_columns(judged.table.select(names).take(pa.array(chosen)), judged.schema, names)
 
     def plain(value: Any) -> Any:
@@ -165,6 +166,13 @@ def _examples(judged: Judged, fit_folder: Path) -> list[dict[str, Any]]:
         return None if missing or value in ("", MISSING_DATETIME) else value
 
     return [{name: plain(columns[name][index]) for name in names} for index in range(len(chosen))]
+
+
+def golden_payloads() -> int:
+    """Return how many texts, images or series a package keeps as golden rows."""
+    from modelworks.packaging.golden import PAYLOAD_ROWS
+
+    return PAYLOAD_ROWS
 
 
 def _commands(task: Task, verdict: Verdict) -> list[list[str]]:

@@ -17,6 +17,9 @@ AFTER_COST = (0.5, 1e-7)
 """CPU-seconds of everything about a task but its fit (survey, baselines, scoring, papers, replay, scheduling): a base,
 and per row x feature x output. Measured with ``benchmarks/order200``, as the others here."""
 
+EMBED_COST, HEAD_COST, SAMPLE_AFTER = 0.2, 1e-4, 0.8
+"""CPU-seconds of a task over samples: fixed, per row of its head, and of everything after."""
+
 READ_COST = (0.08, 2e-7)
 """CPU-seconds of reading and profiling a table: a base, and per row x column."""
 
@@ -55,6 +58,7 @@ class Planned:
             "target": list(self.task.targets),
             "data": self.task.data,
             "kind": self.facts.kind,
+            "modality": self.task.modality,
             "reason": self.reason,
             "rows": self.facts.rows,
             "features": self.facts.features,
@@ -69,7 +73,12 @@ class Planned:
 
 
 def plan_task(
-    line: Line, task: Task, schema: Schema, targets: Mapping[str, Any], lessons: Sequence[Lesson]
+    line: Line,
+    task: Task,
+    schema: Schema,
+    targets: Mapping[str, Any],
+    lessons: Sequence[Lesson],
+    peers: int = 1,
 ) -> Planned:
     """Plan one task from what ``ingest`` found about its table.
 
@@ -78,12 +87,15 @@ def plan_task(
         schema: Schema of the table.
         targets: What each column would be as a target (``survey.target_facts``).
         lessons: What memory holds.
+        peers: Tasks of the line, which share what is done once for the table.
 
     Raises:
-        TaskError: The task asks for a metric that its kind does not know.
+        TaskError: The task asks for a metric that its kind does not know, or its samples cannot be used.
     """
     kind, reason, counts, rows = _answer(task, targets, schema.rows)
     _check_metrics(task, kind)
+    if task.modality != "table":
+        return _plan_samples(line, task, schema, (kind, reason, counts, rows), peers)
     features = feature_columns(schema, task)
     train = round(rows * (1 - task.split.test_share)) if task.split.test_data is None else rows
     facts = facts_of(schema, features, kind, max(1, train), counts)
@@ -94,6 +106,37 @@ def plan_task(
         fit=forecast_fit(facts, lessons, task.limits.budget_s),
         after=AFTER_COST[0] + AFTER_COST[1] * facts.rows * max(1, facts.features) * facts.outputs,
         reason=reason,
+    )
+
+
+def _plan_samples(
+    line: Line, task: Task, schema: Schema, answer: tuple[str, str, list[int], int], peers: int
+) -> Planned:
+    """Plan a task over images, texts or series: a share of the embedding, and a head."""
+    from modelworks.algorithms.plugins import REFERENCES, backbone_source, recipe_for
+    from modelworks.production.sample_calls import backbones_of, payload_of
+
+    kind, reason, counts, rows = answer
+    payload = payload_of(schema, task)
+    if task.weight is not None:
+        raise TaskError(
+            f"'{task.name}': heads on samples take no row weights yet.",
+            code="MW1238",
+            hint="leave weight out",
+        )
+    if kind:
+        recipe_for(task.modality, TaskKind(kind))
+    names = [*backbones_of(task), REFERENCES[task.modality]]
+    looks = sum(backbone_source(name)().card.cost_ms for name in names) * schema.rows / 1000
+    cost = EMBED_COST + looks / peers + HEAD_COST * rows
+    facts = facts_of(schema, [payload], kind, max(1, round(rows * (1 - task.split.test_share))), counts)
+    return Planned(
+        line=line,
+        task=task,
+        facts=facts,
+        fit=Forecast(cpu_s=cost, low=cost / 3, high=3 * cost, basis=0),
+        after=SAMPLE_AFTER,
+        reason=f"{task.modality} samples in '{payload}'" + (f"; {reason}" if reason else ""),
     )
 
 

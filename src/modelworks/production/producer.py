@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from modelworks.algorithms.plugins import REFERENCES
 from modelworks.core.clock import Clock
 from modelworks.core.digest import digest_json
 from modelworks.core.errors import Cancelled, InputError, ModelworksError
@@ -29,6 +30,13 @@ from modelworks.production.papers import REPORT
 from modelworks.production.plan import READ_COST, Plan, plan_task
 from modelworks.production.release import Releases
 from modelworks.production.results import LineResult
+from modelworks.production.sample_calls import (
+    backbones_of,
+    embed_params,
+    heads_call,
+    judge_inputs,
+    of_samples,
+)
 from modelworks.production.task_data import fitting_part, task_to_json
 from modelworks.production.work import Conditions, Work
 from modelworks.storage.catalog import Catalog
@@ -164,6 +172,8 @@ class Producer:
                     params |= {"url" if name == "source" else "test_url": source, f"{name}_stamp": stamp}
                 else:
                     inputs[name] = Path(source)
+            if "files" in line.settings:
+                inputs["files"] = Path(line.settings["files"])
             return self._call(steps.ingest, inputs, params, label=label, priority=line.priority + _LATER)
         except ModelworksError as error:
             self._give_up(line.name, line, error)
@@ -191,15 +201,16 @@ class Producer:
             found = handle.result()
             schema = Schema.from_json(found["schema"])
             tasks = expand(line, schema)
+            peers = of_samples(tasks)
             lessons = list(self._lessons.values())
             for task in tasks:
                 table = handle
                 if task.name != line.name:
                     again = self._read_line(line, task.name)
                     table = again if again is not None else handle
-                planned = plan_task(line, task, schema, found["targets"], lessons)
+                planned = plan_task(line, task, schema, found["targets"], lessons, len(tasks))
                 self.plan.tasks.append(planned)
-                heapq.heappush(self._ready, (planned.rank, next(self._number), Work(planned, table)))
+                heapq.heappush(self._ready, (planned.rank, next(self._number), Work(planned, table, peers)))
             if not handle.memoised:
                 self.plan.read_cpu_s += READ_COST[0] + READ_COST[1] * schema.rows * len(schema.columns)
         except ModelworksError as error:
@@ -223,23 +234,61 @@ class Producer:
             f"start:{work.table.tree[:SHORT]}:{work.task.name}", lambda: self._start(work)
         )
         work.champion, work.created = start["champion"], start["created"]
+        self._fitting += 1
+        if work.peers:
+            self._embed(work)
+            return
+        params = {
+            "task": fitting_part(work.task),
+            "order": start["advice"]["order"],
+            "sealed_from": work.table.result()["sealed_from"],
+        }
+        self._fit(work, steps.fit, {"table": work.table.all_outputs()}, params, 1)
+
+    def _fit(
+        self, work: Work, step: Step, inputs: Mapping[str, Input], params: dict[str, Any], tasks: int
+    ) -> None:
         limits = work.task.limits
+        cpu_s = 3 * limits.budget_s * tasks + 60
         work.fit = self._call(
-            steps.fit,
-            {"table": work.table.all_outputs()},
-            {
-                "task": fitting_part(work.task),
-                "order": start["advice"]["order"],
-                "sealed_from": work.table.result()["sealed_from"],
-            },
+            step,
+            inputs,
+            params,
             label=work.task.name,
             priority=work.priority,
-            resources=Resources(
-                memory_mb=limits.memory_mb, cpu_s=3 * limits.budget_s + 60, wall_s=10 * limits.budget_s + 300
-            ),
+            resources=Resources(memory_mb=limits.memory_mb, cpu_s=cpu_s, wall_s=10 / 3 * cpu_s + 100),
         )
-        self._fitting += 1
         self._then[id(work.fit)] = lambda handle: self._fitted(work, handle)
+
+    def _embed(self, work: Work) -> None:
+        """Ask for the embeddings of a task's table; the tasks of its line ask for the same ones."""
+        names = (*backbones_of(work.task), REFERENCES[work.task.modality])
+        for name in names:
+            handle = self._call(
+                steps.embed,
+                {"table": work.table.all_outputs()},
+                embed_params(work, name),
+                label=work.task.name,
+                priority=work.priority,
+                resources=Resources(memory_mb=work.task.limits.memory_mb),
+            )
+            work.embeds[name] = handle
+            self._then[id(handle)] = lambda _: self._embedded(work, len(names))
+
+    def _embedded(self, work: Work, asked: int) -> None:
+        """Fit the heads once every backbone has looked; one that could not be made is left out."""
+        if len(work.embeds) < asked or work.fit is not None:
+            return
+        if not all(handle.ended for handle in work.embeds.values()):
+            return
+        reference = REFERENCES[work.task.modality]
+        failed = [name for name, handle in work.embeds.items() if not handle.ok]
+        if reference in failed or len(failed) == asked - 1:
+            self._fitting -= 1
+            self._end(work, self._verdict_of(work.embeds[failed[0]]))
+            return
+        inputs, params = heads_call(work, reference)
+        self._fit(work, steps.heads, inputs, params, len(work.peers))
 
     def _start(self, work: Work) -> dict[str, Any]:
         """Return what depends on the moment: the advice of memory, and the champion to beat."""
@@ -254,28 +303,40 @@ class Producer:
         if not handle.ok:
             self._end(work, self._verdict_of(handle))
             return
-        self._learn(work, handle)
         task = work.task
+        inputs: dict[str, Input]
+        if work.peers:
+            work.fitted = handle.value["tasks"][work.place]
+            if "error" in work.fitted:
+                self._end(work, self._verdict_of_error(ModelworksError.from_json(work.fitted["error"])))
+                return
+            inputs = judge_inputs(work, handle, work.fitted, REFERENCES[task.modality], self._conditions.key)
+            model = handle.outputs[f"head-{work.place}.onnx"][0]
+        else:
+            work.fitted = handle.value
+            self._learn(work, handle)
+            model = handle.tree
+            inputs = {
+                "table": work.table.all_outputs(),
+                "fit": handle.all_outputs(),
+                "key": self._conditions.key,
+            }
+            if work.champion:
+                inputs["champion"] = Artifact(work.champion, tree=True)
         data = task_to_json(task)
-        test = digest_json([list(task.targets), handle.value["test"]])
-        look = digest_json([handle.tree, data])
-        work.look = self._catalog.looks.look(test, look, label=task.name, purpose="evaluate")
-        inputs: dict[str, Input] = {
-            "table": work.table.all_outputs(),
-            "fit": handle.all_outputs(),
-            "key": self._conditions.key,
-        }
-        if work.champion:
-            inputs["champion"] = Artifact(work.champion, tree=True)
+        test = digest_json([list(task.targets), work.fitted["test"]])
+        work.look = self._catalog.looks.look(
+            test, digest_json([model, data]), label=task.name, purpose="evaluate"
+        )
         facts = {
             "dataset": {"digest": work.table.tree, "name": task.data},
             "steps": {"fit": handle.key},
-            "test": handle.value["test"],
+            "test": work.fitted["test"],
             "looks": work.look,
             "created": work.created,
         }
         work.judged = self._call(
-            steps.judge,
+            steps.judge_sample if work.peers else steps.judge,
             inputs,
             {"task": data, "facts": facts},
             label=task.name,
@@ -324,8 +385,8 @@ class Producer:
             deploy=bool(work.planned.line.settings.get("deploy", False)),
             **more,
         )
-        if work.fit is not None and work.fit.ok:
-            result = replace(result, kind=work.fit.value["kind"], rows=work.fit.value["rows"])
+        if "kind" in work.fitted:
+            result = replace(result, kind=work.fitted["kind"], rows=work.fitted["rows"])
         if work.judged is not None and work.judged.ok:
             value = work.judged.value
             result = replace(
@@ -361,6 +422,9 @@ class Producer:
         error = handle.error
         if error is None:
             raise AssertionError("a call that ended badly has an error")
+        return self._verdict_of_error(error)
+
+    def _verdict_of_error(self, error: ModelworksError) -> Verdict:
         if self._conditions.strict and isinstance(error, InputError):
             raise error
         return _verdict_of(error)

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelworks.core.errors import DataError
-
 if TYPE_CHECKING:
     from modelworks.data import ReadOptions
     from modelworks.data.samples.ingestion import SampleReading
@@ -90,46 +88,30 @@ def read_table(
     Raises:
         DataError: A source cannot be read, or the test table has other columns.
     """
+    report = read_source(source, folder, reading, files=files, isolate=isolate)
     if test is None:
-        return read_source(source, folder, reading, files=files, isolate=isolate)
-    from modelworks.data import open_table
+        return report
+    from modelworks.data import join_test_table, open_table, write_table
     from modelworks.data.samples.ingestion import KEYS, join_samples
 
+    beside, both = folder / "test", folder / "both"
     plain = {key: value for key, value in reading.items() if key != "kinds"}
-    for name, path in (("main", source), ("test", test)):
-        read_source(path, folder / name, plain, files=files, isolate=isolate)
-    if (folder / "main" / KEYS).exists():
-        report = join_samples(folder / "main", folder / "test", folder)
+    read_source(test, beside, plain, files=files, isolate=isolate)
+    rows = report["rows"]
+    if (folder / KEYS).exists():
+        joined = join_samples(folder, beside, both)
     else:
-        parts = [open_table(folder / name)[0] for name in ("main", "test")]
-        report = _joined(parts, test, read_options(reading), folder)
-    for name in ("main", "test"):
-        shutil.rmtree(folder / name)
-    return report
-
-
-def _joined(parts: list[Any], test: str | Path, options: ReadOptions, folder: Path) -> dict[str, Any]:
-    import pyarrow as pa
-
-    from modelworks.data import ingest
-
-    absent = sorted(set(parts[0].column_names) ^ set(parts[1].column_names))
-    if absent:
-        raise DataError(
-            f"The test table and the training table do not have the same columns: {', '.join(absent)[:200]}.",
-            code="MW1193",
-            where=str(test),
-            hint=f"mw data show {test}",
-        )
-    try:
-        both = pa.concat_tables(
-            [parts[0], parts[1].select(parts[0].column_names)], promote_options="permissive"
-        )
-    except pa.ArrowTypeError as error:
-        raise DataError(
-            f"A column has another type in the test table: {error}.", code="MW1194", where=str(test)
-        ) from None
-    report = dict(ingest(both, folder, options, isolate=False))
-    report[SEALED_FROM] = parts[0].num_rows
+        table, schema = open_table(folder)
+        joined = join_test_table(table, schema, open_table(beside)[0])
+        write_table(both, joined.table, joined.schema)
+    for file in both.iterdir():
+        file.replace(folder / file.name)  # a new file: the old one is mapped into memory
+    shutil.rmtree(both)
+    shutil.rmtree(beside)
+    report |= {
+        "rows": joined.table.num_rows,
+        "warnings": [*report["warnings"], *joined.notes],
+        SEALED_FROM: rows,
+    }
     (folder / "ingest.json").write_text(json.dumps(report), encoding="utf-8")
     return report

@@ -82,7 +82,7 @@ class Text:
         if self.choices:
             schema = {"enum": list(self.choices)}
         elif self.pattern:
-            schema = {"type": ["string", "number"], "pattern": f"^(?:{self.pattern})$"}
+            schema = {"type": ["string", "number", "boolean"], "pattern": f"^(?:{self.pattern})$"}
         return _described(schema, self.help)
 
 
@@ -135,6 +135,25 @@ class Flag:
 
     def describe(self) -> dict[str, Any]:
         return _described({"type": "boolean"}, self.help)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """Any plain value: a text, a number, true or false, a list or a mapping of such."""
+
+    help: str = ""
+
+    def read(self, node: yaml.Node, path: str, problems: list[Problem]) -> Any:
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(child, f"{path}[{index}]", problems) for index, child in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            entries = _entries(node, path, problems)
+            return {key: self.read(child, f"{path}.{key}", problems) for key, child in entries}
+        value = _scalar(node)
+        return value if isinstance(value, (str, int, float, bool)) else str(node.value)
+
+    def describe(self) -> dict[str, Any]:
+        return _described({}, self.help)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,11 @@ def find_sources(data: str, folder: Path) -> list[str]:
     if path.is_file():
         return [str(path.resolve())]
     if path.is_dir():
+        if is_sample_folder(path):
+            return [str(path.resolve())]
         found = sorted(str(item.resolve()) for item in path.iterdir() if _is_table(item))
         if not found:
-            raise TaskError(f"the folder '{data}' holds no table", code="MW1208")
+            raise TaskError(f"the folder '{data}' holds no table and no samples", code="MW1208")
         return found
     if any(mark in data for mark in "*?["):
         anchor = Path(path.anchor)
@@ -38,6 +40,13 @@ def find_sources(data: str, folder: Path) -> list[str]:
         raise TaskError(f"no file matches '{data}'", code="MW1208")
     siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
     raise TaskError(f"there is no file '{data}'.{close_matches(path.name, siblings)}", code="MW1208")
+
+
+def is_sample_folder(path: Path) -> bool:
+    """Say whether a folder is one set of images, sounds, texts or series, and not a collection of tables."""
+    from modelworks.data.samples.forms import sample_form
+
+    return sample_form(path) != ""
 
 
 _TABLES = (
@@ -63,7 +72,7 @@ def _is_table(path: Path) -> bool:
 def source_stem(data: str) -> str:
     """Return a task name for a source: the file's name without its endings."""
     stem = data.rpartition("://")[2].partition("?")[0].rstrip("/").rpartition("/")[2]
-    for ending in (".gz", ".bz2", ".zst", *_TABLES):
+    for ending in (".gz", ".bz2", ".zst", ".zip", ".ts", *_TABLES):
         stem = stem.removesuffix(ending)
     return safe_name(stem)
 

@@ -16,7 +16,7 @@ HOUSE = "modelworks.production"
 
 
 @step(
-    version=2,
+    version=3,
     outputs=("table.arrow", "schema.json", "profile.json"),
     sources=(f"{HOUSE}.reading", f"{HOUSE}.sources", f"{HOUSE}.survey", f"{HOUSE}.fitting"),
 )
@@ -30,7 +30,7 @@ def ingest(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dic
     mark = time.process_time()
     source = inputs.get("source") or with_secrets(params["url"])
     test = inputs.get("test") or (with_secrets(params["test_url"]) if "test_url" in params else None)
-    report = read_table(source, test, params["reading"], folder, isolate=False)
+    report = read_table(source, test, params["reading"], folder, files=inputs.get("files"), isolate=False)
     table, schema = open_table(folder)
     parts = {"ingest": time.process_time() - mark}
     mark = time.process_time()
@@ -57,7 +57,7 @@ def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[s
     return fit_task(inputs["table"], task, tuple(params["order"]), params["sealed_from"], folder)
 
 
-@step(version=4, outputs=("judged.json",), sources=(f"{HOUSE}.judging", f"{HOUSE}.papers"))
+@step(version=5, outputs=("judged.json",), sources=(f"{HOUSE}.judging", f"{HOUSE}.papers"))
 def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Score the shipped graph on the sealed rows, hold it to the gate, and write its package or its report.
 
@@ -71,5 +71,60 @@ def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
     table, fitted = inputs["table"], inputs["fit"]
     judged = judge_task(table, fitted, inputs.get("champion"), task, facts["looks"], folder)
     mark = own_cpu_s()
-    papers = write_papers(judged, table, fitted, inputs["key"].parent, task, facts, folder)
+    papers = write_papers(judged, table, inputs["key"].parent, task, facts, folder)
+    return {**judged.to_json(), **papers, "parts": {**judged.parts, "papers": own_cpu_s() - mark}}
+
+
+@step(
+    version=1,
+    outputs=("embeddings.npy", "backbone.onnx", "backbone.json"),
+    sources=(f"{HOUSE}.embedding", "modelworks.data.samples.parting", "modelworks.algorithms.backbones"),
+)
+def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make a backbone and embed every sample of a table, once for all tasks over it."""
+    from modelworks.production.embedding import embed_table
+
+    return embed_table(
+        inputs["table"], params["payload"], params["backbone"], params["settings"], params["drawn"], folder
+    )
+
+
+@step(
+    version=1,
+    sources=(
+        f"{HOUSE}.heads",
+        f"{HOUSE}.embedding",
+        "modelworks.data.samples.parting",
+        "modelworks.algorithms.samples",
+        "modelworks.training.heads",
+    ),
+)
+def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fit the heads of all tasks of a line in one pass, with their baselines."""
+    from modelworks.production.heads import fit_line
+
+    shared = {"name": "task", "data": "", **params["task"]}
+    tasks = [task_from_json({**shared, "target": target}) for target in params["targets"]]
+    embedded = {name: inputs[f"embed.{name}"] for name in params["backbones"]}
+    return fit_line(
+        inputs["table"], embedded, inputs["reference"], tasks, params["payload"], params["drawn"], folder
+    )
+
+
+@step(
+    version=1,
+    outputs=("judged.json",),
+    sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.judging", f"{HOUSE}.papers"),
+)
+def judge_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Score the shipped graph on the sealed samples, hold it to the gate, and write its package or its report."""
+    from modelworks.production.papers import write_papers
+    from modelworks.production.sample_judging import Files, judge_samples
+
+    task = task_from_json(params["task"])
+    facts = params["facts"]
+    files = Files(**{name: path for name, path in inputs.items() if name != "key"})
+    judged = judge_samples(files, task, facts["looks"], folder)
+    mark = own_cpu_s()
+    papers = write_papers(judged, inputs["table"], inputs["key"].parent, task, facts, folder)
     return {**judged.to_json(), **papers, "parts": {**judged.parts, "papers": own_cpu_s() - mark}}

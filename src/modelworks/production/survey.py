@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import TaskError
-from modelworks.core.schema import ColumnKind, Schema
+from modelworks.core.schema import SAMPLE_KINDS, ColumnKind, Schema
 from modelworks.core.task import Task, TaskKind
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def target_facts(table: pa.Table, schema: Schema) -> dict[str, dict[str, Any]]:
 
     found: dict[str, dict[str, Any]] = {}
     for column in schema.columns:
-        if column.kind in {ColumnKind.TEXT, ColumnKind.CONSTANT}:
+        if column.kind in {ColumnKind.TEXT, ColumnKind.CONSTANT, *SAMPLE_KINDS}:
             continue
         try:
             kind, reason = infer_task_kind(table, schema, column.name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from modelworks.core.task import Task
 from modelworks.production.plan import Planned
 from modelworks.workflow.call import Handle
 
@@ -39,17 +41,26 @@ class Work:
     Args:
         planned: The task and its forecast.
         table: The call that read its table.
+        peers: All tasks over samples of its line, itself among them; empty for a task on a table.
     """
 
-    def __init__(self, planned: Planned, table: Handle) -> None:
+    def __init__(self, planned: Planned, table: Handle, peers: Sequence[Task] = ()) -> None:
         self.planned = planned
         self.task = planned.task
         self.table = table
+        self.peers = peers
+        self.embeds: dict[str, Handle] = {}
+        self.fitted: dict[str, Any] = {}
         self.fit: Handle | None = None
         self.judged: Handle | None = None
         self.look = 0
         self.champion = ""
         self.created = 0.0
+
+    @property
+    def place(self) -> int:
+        """Which of its peers it is."""
+        return [task.name for task in self.peers].index(self.task.name)
 
     @property
     def priority(self) -> float:

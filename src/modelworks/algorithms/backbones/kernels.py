@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.float32]
 
 KERNEL_LENGTH = 9
 KERNELS = tuple(combinations(range(KERNEL_LENGTH), 3))
+FITTED_VALUES = 2**18
+"""Values of training series that biases are taken from, at most."""
 _GOLDEN_RATIO = (np.sqrt(5) + 1) / 2
 
 
@@ -112,20 +114,22 @@ def _run_convolutions(
     series: Floats, dilations: list[int], channels: list[Floats], rng: np.random.Generator
 ) -> list[Floats]:
     """Return, per dilation, the convolution of a few training series ``[84, values]``."""
-    sample = series[np.sort(rng.permutation(len(series))[:32])]
-    graph = Graph()
-    source = _normalised(graph)
-    outputs = []
-    for index, (dilation, weights) in enumerate(zip(dilations, channels, strict=True)):
-        graph.op("Identity", _convolution(graph, source, weights, dilation), out=f"out{index}")
-        outputs.append(Tensor(name=f"out{index}", datatype="FP32", shape=(-1, len(KERNELS), -1)))
-    session = GraphSession(
-        graph.to_bytes([Tensor(name="series", datatype="FP32", shape=(-1, series.shape[1], -1))], outputs)
-    )
-    found = session.run({"series": sample})
-    return [
-        found[f"out{index}"].transpose(1, 0, 2).reshape(len(KERNELS), -1) for index in range(len(dilations))
-    ]
+    count = int(np.clip(FITTED_VALUES // series.shape[2], 2, 32))
+    sample = series[np.sort(rng.permutation(len(series))[:count])]
+    found = []
+    for dilation, weights in zip(dilations, channels, strict=True):
+        # One graph per dilation: of a long series, the responses of all together would not fit into memory.
+        graph = Graph()
+        graph.rename(_convolution(graph, _normalised(graph), weights, dilation), "out")
+        session = GraphSession(
+            graph.to_bytes(
+                [Tensor(name="series", datatype="FP32", shape=(-1, series.shape[1], -1))],
+                [Tensor(name="out", datatype="FP32", shape=(-1, len(KERNELS), -1))],
+            )
+        )
+        responses = session.run({"series": sample})["out"]
+        found.append(responses.transpose(1, 0, 2).reshape(len(KERNELS), -1))
+    return found
 
 
 def _encoder(

@@ -66,7 +66,7 @@ def open_files(source: Path) -> Iterator[Files]:
             raise LimitError(f"'{source.name}' holds more than {MAX_FILES:,} files.", code="MW2032")
         yield _Folder(source, [name for name in names if not _hidden(name)])
         return
-    if source.is_file() and not zipfile.is_zipfile(source):
+    if source.is_file() and not source.name.lower().endswith(".zip") and not zipfile.is_zipfile(source):
         if source.stat().st_size > MAX_FILE_BYTES:
             raise LimitError(f"'{source.name}' has {source.stat().st_size:,} bytes.", code="MW2033")
         yield _Folder(source.parent, [source.name])

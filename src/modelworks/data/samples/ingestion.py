@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from modelworks.core.errors import DataError, close_matches
 from modelworks.core.schema import SAMPLE_KINDS, Column, ColumnKind, Schema
 from modelworks.data.ingestion import ingest
-from modelworks.data.joining import join_test_table
+from modelworks.data.joining import Joined, join_test_table
 from modelworks.data.options import ReadOptions
 from modelworks.data.rowkeys import payload_keys
 from modelworks.data.samples.archive import open_files
@@ -229,8 +229,8 @@ def read_text_folder(source: Path, *, skip: Sequence[str] = ()) -> ReadSamples:
     return ReadSamples(pa.table(columns), bad)
 
 
-def join_samples(main: Path, test: Path, folder: Path) -> dict[str, Any]:
-    """Put ingested test samples behind ingested training samples; returns the report, with ``sealed_from``.
+def join_samples(main: Path, test: Path, folder: Path) -> Joined:
+    """Write ingested training samples with ingested test samples behind them to ``folder``, and their keys.
 
     Raises:
         DataError: The test part lacks a column, or its samples are of another kind.
@@ -248,11 +248,7 @@ def join_samples(main: Path, test: Path, folder: Path) -> dict[str, Any]:
     write_table(folder, whole, described)
     keys = [np.load(part / KEYS, allow_pickle=False) for part in (main, test)]
     np.save(folder / KEYS, np.concatenate(keys), allow_pickle=False)
-    report: dict[str, Any] = json.loads((main / REPORT).read_text(encoding="utf-8"))
-    report |= {"rows": described.rows, "sealed_from": table.num_rows}
-    report["warnings"] = [*report["warnings"], *joined.notes]
-    (folder / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
-    return report
+    return replace(joined, table=whole, schema=described)
 
 
 def _with_payload(

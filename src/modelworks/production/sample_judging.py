@@ -1,0 +1,252 @@
+"""Judging a model of samples: the fused graph on the sealed rows, or its two halves where they are seen to agree."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelworks.core.signature import Signature
+from modelworks.core.task import Task, TaskKind
+from modelworks.production.embedding import GRAPH, load_embeddings
+from modelworks.production.fitting import finite, timed
+from modelworks.production.heads import SEALED, TRAINS
+from modelworks.production.judging import JUDGED, PARITY, Judged, compare_answers, evaluate_answers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from modelworks.compute.runtime import GraphSession
+    from modelworks.core.estimator import FittedModel
+
+CHECKED_ROWS = 16
+"""Sealed samples on which the shipped graph is run from end to end beside the cached embeddings."""
+
+WARM_UP, REPEATS = 3, 20
+ANSWERS = "answers.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What the steps before wrote for one task.
+
+    Attributes:
+        table: Folder of ``ingest``.
+        record: ``fit-i.json``.
+        rows: ``rows-i.npy``.
+        constant: Graph of the constant baseline.
+        head: Graph of the head, on the embeddings in ``embedded``; or ``None`` where ``model`` is given.
+        embedded: Folder of ``embed`` for its backbone, or ``None``.
+        model: A model of its own, from payload to answers; or ``None``.
+        reference: Graph of the reference head, or ``None``.
+        reference_embedded: Folder of ``embed`` for the reference.
+        champion: Package that answers today, or ``None``.
+    """
+
+    table: Path
+    record: Path
+    rows: Path
+    constant: Path | None = None
+    head: Path | None = None
+    embedded: Path | None = None
+    model: Path | None = None
+    reference: Path | None = None
+    reference_embedded: Path | None = None
+    champion: Path | None = None
+
+
+class SealedSamples:
+    """The sealed rows of a task over samples, with what evaluation asks of them."""
+
+    def __init__(self, files: Files, task: Task, record: dict[str, Any]) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        from modelworks.data import open_table, read_target, typed_columns
+
+        self.table, self.schema = open_table(files.table)
+        self.kind = TaskKind(record["kind"])
+        self.classes: tuple[str, ...] = tuple(record["classes"])
+        self.payload: str = record["features"][0]
+        sides = np.load(files.rows, allow_pickle=False)
+        self.train = np.flatnonzero(sides == TRAINS)
+        numbers = np.flatnonzero(sides == SEALED)
+        target = read_target(self.table, self.schema, task.target, self.kind, self.classes or None)
+        self.numbers = numbers[target.present[numbers]]
+        self.truth = target.values[self.numbers]
+        self.rows = len(self.numbers)
+        names = [name for name in task.slices if self.schema[name]]
+        self.slices = typed_columns(self.table.select(names).take(pa.array(self.numbers)), self.schema, names)
+        self.features: dict[str, Any] = {}
+        self.weight = None
+
+    def values(self, places: npt.NDArray[np.int64] | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Return the payload of the sealed rows, or of some of them (places among the sealed rows)."""
+        from modelworks.data.samples.payload import payload_values
+
+        rows = self.numbers if places is None else self.numbers[places]
+        return {self.payload: payload_values(self.table, self.payload, rows)}
+
+
+def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
+    """Score model, baselines and champion on the sealed samples and hold the result to the gate.
+
+    Where the model is a head on a backbone, its answers come from the embeddings that the same backbone gave; the
+    shipped graph runs from end to end on some of the rows, and on all of them if a single answer differs.
+
+    Args:
+        files: What the steps before wrote.
+        task: The task.
+        look: How often this sealed test set was looked at, with this time.
+        folder: Gets ``judged.json`` and ``answers.npz`` (rows of the table, truth, outputs).
+    """
+    import numpy as np
+
+    from modelworks.compute.runtime import GraphSession, single_row_latency_ms
+    from modelworks.evaluation import judge
+
+    parts: dict[str, float] = {}
+    with timed(parts, "read"):
+        record = json.loads(files.record.read_text(encoding="utf-8"))
+        task = replace(task, metric=record["metric"])
+        sealed = SealedSamples(files, task, record)
+        model = _model(files, record)
+        session = GraphSession(model.onnx)
+    with timed(parts, "score"):
+        outputs, parity = _answers(files, sealed, session, model)
+        numbers = {name: value for name, value in outputs.items() if value.dtype != object}
+        kept: dict[str, Any] = {"rows": sealed.numbers, "truth": sealed.truth, **numbers}
+        np.savez(folder / ANSWERS, allow_pickle=False, **kept)
+        evaluation = evaluate_answers(sealed, outputs, model, task, look)
+        others = _baselines(files, sealed)
+        baselines = {
+            name: compare_answers(sealed, outputs, found, task, look) for name, found in others.items()
+        }
+        champion = _champion(files.champion, sealed, model, outputs, task, look)
+    with timed(parts, "latency"):
+        feeds = _one_row(sealed, model)
+        latency = single_row_latency_ms(
+            session, feeds, repeats=REPEATS, warm_up=WARM_UP, clock=time.thread_time
+        )
+        measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
+        measured |= {"parity": parity} if parity else {}
+    verdict = judge(evaluation, task.gate, task.limits, measured, baselines, record["findings"], champion)
+    findings = finite(
+        {
+            "evaluation": evaluation,
+            "baselines": baselines,
+            "champion": champion,
+            "importance": [],
+            "measured": measured,
+            "verdict": verdict.to_json(),
+        }
+    )
+    (folder / JUDGED).write_text(json.dumps(findings), encoding="utf-8")
+    return Judged(
+        record=record,
+        model=model,
+        session=session,
+        table=sealed.table,
+        schema=sealed.schema,
+        findings=findings,
+        parts=parts,
+        train=sealed.train,
+    )
+
+
+def _model(files: Files, record: dict[str, Any]) -> FittedModel:
+    from modelworks.algorithms.backbones.fusion import fuse
+    from modelworks.core.estimator import FittedModel
+
+    if files.head is not None and files.embedded is not None:
+        onnx = fuse((files.embedded / GRAPH).read_bytes(), files.head.read_bytes())
+    else:
+        assert files.model is not None
+        onnx = files.model.read_bytes()
+    data = record["model"]
+    return FittedModel(
+        onnx=onnx, signature=Signature.from_json(data["signature"]), diagnostics=data["diagnostics"]
+    )
+
+
+def _answers(
+    files: Files, sealed: SealedSamples, session: GraphSession, model: FittedModel
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Return the answers to the sealed rows, and how the shipped graph compares with its halves."""
+    import numpy as np
+
+    from modelworks.compute.feeds import answer
+
+    if files.head is None or files.embedded is None:
+        return answer(session, model.signature, sealed.values(), sealed.rows), {}
+    found = _head_answers(files.head, files.embedded, sealed)
+    places = np.unique(np.linspace(0, sealed.rows - 1, min(CHECKED_ROWS, sealed.rows)).astype(np.int64))
+    whole = answer(session, model.signature, sealed.values(places), len(places))
+    worst = max(_difference(whole[name], found[name][places]) for name in whole)
+    detail = f"The shipped graph on {len(places)} sealed samples: largest difference {worst:.1g}."
+    if worst > PARITY:
+        found = answer(session, model.signature, sealed.values(), sealed.rows)
+        detail += " All sealed samples were answered by the shipped graph."
+    return found, {"passed": worst <= PARITY, "detail": detail, "worst": worst}
+
+
+def _difference(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """Return the largest difference of numbers, relative where they are above 1; texts and truths are no measure."""
+    import numpy as np
+
+    if one.dtype.kind != "f":
+        return 0.0
+    return float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(other)), initial=0.0))
+
+
+def _head_answers(head: Path, embedded: Path, sealed: SealedSamples) -> dict[str, npt.NDArray[Any]]:
+    from modelworks.compute.runtime import GraphSession
+    from modelworks.core.backbone import EMBEDDING
+
+    feeds = {EMBEDDING: load_embeddings(embedded)[sealed.numbers]}
+    return GraphSession(head.read_bytes()).run_batched(feeds)
+
+
+def _baselines(files: Files, sealed: SealedSamples) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    found = {}
+    if files.constant is not None and files.embedded is not None:
+        found["constant"] = _head_answers(files.constant, files.embedded, sealed)
+    if files.reference is not None and files.reference_embedded is not None:
+        found["reference"] = _head_answers(files.reference, files.reference_embedded, sealed)
+    return found
+
+
+def _champion(
+    folder: Path | None,
+    sealed: SealedSamples,
+    model: FittedModel,
+    outputs: dict[str, npt.NDArray[Any]],
+    task: Task,
+    look: int,
+) -> dict[str, Any] | None:
+    """Compare with the package that answers today, unless it is this very model or answers another question."""
+    if folder is None:
+        return None
+    from modelworks.compute.feeds import answer
+    from modelworks.compute.runtime import GraphSession
+
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    signature = Signature.from_json(manifest["signature"])
+    if signature.classes != sealed.classes or signature.inputs != model.signature.inputs:
+        return None
+    onnx = (folder / "model.onnx").read_bytes()
+    if onnx == model.onnx:
+        return None
+    others = answer(GraphSession(onnx), signature, sealed.values(), sealed.rows)
+    return compare_answers(sealed, outputs, others, task, look)
+
+
+def _one_row(sealed: SealedSamples, model: FittedModel) -> dict[str, npt.NDArray[Any]]:
+    import numpy as np
+
+    from modelworks.compute.feeds import pack_columns
+
+    return pack_columns(model.signature, sealed.values(np.zeros(1, np.int64)), 1)

@@ -16,6 +16,7 @@ BACKBONES = "modelworks.backbones"
 _BUILT_IN = {
     "tables.portfolio": ("modelworks.algorithms.tables.recipe", "TableRecipe", ""),
     "samples.heads": ("modelworks.algorithms.samples.recipe", "SampleHeads", ""),
+    "series.forecast": ("modelworks.algorithms.series.forecast", "ForecastRecipe", ""),
     "deep.images": ("modelworks.algorithms.deep.images", "DeepImages", "image"),
     "deep.text": ("modelworks.algorithms.deep.text", "DeepText", ""),
     "deep.series": ("modelworks.algorithms.deep.series", "DeepSeries", ""),
@@ -36,6 +37,7 @@ _RECIPES: dict[tuple[str, str], str] = {
         for modality in ("image", "text", "series")
         for kind in (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL, TaskKind.REGRESSION)
     },
+    ("series", TaskKind.FORECAST): "series.forecast",
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "image": ("images.patches",),

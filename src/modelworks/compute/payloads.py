@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from modelworks.compute.pixels import decode_image
 from modelworks.core.errors import DataError
-from modelworks.core.signature import NO_CHARACTER, Tensor
+from modelworks.core.signature import HISTORY, NO_CHARACTER, Tensor
 
 
 def pack_payload(tensor: Tensor, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -104,5 +104,7 @@ def _series(tensor: Tensor, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDA
                 f"got shape {list(array.shape)}.",
                 code="MW1105",
             )
-        packed[index, :, : array.shape[1]] = array
+        # The newest value of a running series stands at the end of its window.
+        start = length - array.shape[1] if tensor.name == HISTORY else 0
+        packed[index, :, start : start + array.shape[1]] = array
     return packed

@@ -12,6 +12,8 @@ A model of samples has one payload column in a tensor of its own, told apart by 
     characters INT64 [rows, -1]            Unicode code points of a text, padded with -1
     pixels     UINT8 [rows, -1, -1, 3]     an image of any size, RGB
     series     FP32  [rows, channels, t]   values in order of time; missing = NaN; shorter ones end in NaN
+    history    FP32  [rows, channels, t]   the last t values of a running series; shorter ones begin with NaN
+    future     FP32  [rows, covariates, h] covariates known for the h steps ahead; missing = NaN
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ MISSING_DATETIME = -(2**63)
 CHARACTERS = "characters"
 PIXELS = "pixels"
 SERIES = "series"
+HISTORY = "history"
+FUTURE = "future"
 NO_CHARACTER = -1
 
 
@@ -78,6 +82,8 @@ class Signature:
         binary, multiclass   ``probabilities`` FP32 [rows, classes] and ``label`` BYTES [rows]
         multilabel           ``probabilities`` FP32 [rows, labels] and ``labels`` BOOL [rows, labels]
         regression           ``prediction`` FP32 [rows]; with intervals also ``quantiles`` FP32 [rows, q]
+        anomaly              ``score`` FP32 [rows], higher is stranger, and ``anomalous`` BOOL [rows]
+        forecast             ``prediction`` FP32 [rows, horizon] and ``quantiles`` FP32 [rows, horizon, q]
 
     Attributes:
         inputs: Graph inputs in feed order.

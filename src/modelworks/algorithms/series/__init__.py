@@ -1,0 +1,1 @@
+"""Algorithms on series: forecasts and anomaly scores, from a history window to an answer in one graph."""

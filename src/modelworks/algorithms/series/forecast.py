@@ -1,0 +1,190 @@
+"""The forecast recipe: maps and networks over all series raced by rolling origin, blended, with conformal quantiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelworks.algorithms.series import racing
+from modelworks.algorithms.series.forecast_graph import ForecastGraph
+from modelworks.algorithms.series.members import Member, View
+from modelworks.algorithms.series.problem import Problem
+from modelworks.algorithms.series.racing import Raced
+from modelworks.algorithms.series.smoothing import repeat_map
+from modelworks.algorithms.series.windows import Windows, cut, filled, origins_of
+from modelworks.core.budget import Budget
+from modelworks.core.errors import DataError
+from modelworks.core.estimator import Card, FittedModel
+from modelworks.core.task import TaskKind
+from modelworks.data.samples.panel import Panel
+
+Rows = npt.NDArray[np.float32]
+
+CARD = Card(
+    name="series.forecast",
+    version=1,
+    kinds=frozenset({TaskKind.FORECAST}),
+    summary="Global linear maps and small networks beside naive and smoothing forecasts, blended by rolling origin.",
+    source="Zeng et al. 2023 (linear forecasters); Toner and Darlow 2024 (closed form); Caruana et al. 2004 (blending)",
+    cost=(1.0, 1e-6),
+)
+
+LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastRecipe:
+    """Makes a forecaster of a panel.
+
+    Attributes:
+        horizon: Steps ahead.
+        metric: Metric of the task; members are chosen and trained for it.
+        quantiles: Levels of the ``quantiles`` output.
+        window: Longest history that is read; 0 = chosen from the season and the length of the series.
+        stretch: Values at the end of each training series that choose members and give the quantiles; 0 = chosen.
+    """
+
+    horizon: int
+    metric: str = "mase"
+    quantiles: tuple[float, ...] = LEVELS
+    window: int = 0
+    stretch: int = 0
+
+    @property
+    def card(self) -> Card:
+        return CARD
+
+    def fit(self, train: Panel, valid: Panel | None, budget: Budget, seed: int) -> FittedModel:
+        """Fit a forecaster; see ``core.estimator.Estimator``. ``valid`` is not needed.
+
+        Raises:
+            DataError: The series are too short for the horizon.
+        """
+        return self.fit_native(train, budget, seed)[0]
+
+    def fit_native(self, panel: Panel, budget: Budget, seed: int) -> tuple[FittedModel, Forecaster]:
+        """Fit and return the forecaster beside its graph, for those who compare the two."""
+        problem = self.problem(panel)
+        raced = racing.race(problem, budget, seed)
+        native = Forecaster(
+            problem=problem,
+            members=tuple(raced.members),
+            shares=tuple(raced.shares),
+            offsets=conformal(raced, problem, self.quantiles),
+            levels=self.quantiles,
+        )
+        return native.model({**raced.diagnostics, **problem.describe(), "members": raced.table}), native
+
+    def problem(self, panel: Panel) -> Problem:
+        """Return what the race is about: windows, seasons, scales.
+
+        Raises:
+            DataError: The series are too short for the horizon.
+        """
+        if self.horizon < 1:
+            raise DataError(f"The horizon is {self.horizon}; it must be at least 1.", code="MW1179")
+        usual = int(np.quantile(panel.lengths, 0.25))
+        if usual < self.horizon + 3:
+            raise DataError(
+                f"A quarter of the series have at most {usual} values; a horizon of {self.horizon} needs at least "
+                f"{self.horizon + 3}.",
+                code="MW1179",
+                hint="take a shorter horizon, or longer series",
+            )
+        season = panel.season if 1 < panel.season <= usual // 3 else 1
+        longer = panel.longer_season if season < panel.longer_season <= usual // 3 else 0
+        panel = replace(panel, season=season, longer_season=longer)
+        stretch = self.stretch or min(max(self.horizon, usual // 5), max(1, (usual - self.horizon) // 2))
+        return Problem.of(panel, self.horizon, stretch=stretch, window=self.window, metric=self.metric)
+
+    def baselines(self, panel: Panel) -> dict[str, FittedModel]:
+        """Return the plain forecasts that a model must hold against, as graphs over the same inputs."""
+        problem = self.problem(panel)
+        found = {}
+        lags = {"last value": 1, "seasonal naive": problem.panel.season}
+        for name, lag in lags.items():
+            if name == "seasonal naive" and lag == 1:
+                continue
+            view = View(length=problem.length, mode="plain", extras=False)
+            member = Member(name=name, view=view, map=repeat_map(problem.length, self.horizon, lag))
+            raced = racing.alone(problem, member)
+            native = Forecaster(
+                problem=problem,
+                members=(member,),
+                shares=(1.0,),
+                offsets=conformal(raced, problem, self.quantiles),
+                levels=self.quantiles,
+            )
+            found[name] = native.model({"chosen": name, **problem.describe()})
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecaster:
+    """A fitted forecaster in numpy; its graph answers the same.
+
+    Attributes:
+        problem: Shape of windows and extras.
+        members: What is blended.
+        shares: Weights of the members, sum one.
+        offsets: Quantiles of the scaled error, float32 [horizon, levels].
+        levels: Their levels.
+    """
+
+    problem: Problem
+    members: tuple[Member, ...]
+    shares: tuple[float, ...]
+    offsets: Rows
+    levels: tuple[float, ...]
+
+    def predict(self, windows: Windows) -> dict[str, Rows]:
+        """Return ``prediction`` [rows, horizon] and ``quantiles`` [rows, horizon, levels]."""
+        history = filled(windows.history[:, 0], self.problem.shifts)
+        extras = self.problem.extras(windows)
+        point = np.zeros((windows.rows, self.problem.horizon), np.float32)
+        for member, share in zip(self.members, self.shares, strict=True):
+            point = point + np.float32(share) * member.predict(history, extras)
+        spread = self.problem.spread(history)
+        quantiles = point[:, :, None] + spread[:, None, None] * self.offsets[None]
+        if self.problem.never_negative:
+            point, quantiles = np.maximum(point, 0), np.maximum(quantiles, 0)
+        return {"prediction": point, "quantiles": quantiles}
+
+    def model(self, diagnostics: dict[str, Any]) -> FittedModel:
+        """Return the forecaster as a graph."""
+        onnx, signature = ForecastGraph(
+            problem=self.problem,
+            members=self.members,
+            shares=self.shares,
+            offsets=self.offsets,
+            levels=self.levels,
+        ).write()
+        return FittedModel(onnx=onnx, signature=signature, diagnostics=diagnostics)
+
+
+def conformal(raced: Raced, problem: Problem, levels: tuple[float, ...]) -> Rows:
+    """Return quantiles of the error over the window's own spread, per step, from origins no member was fitted on.
+
+    Split conformal prediction (Lei et al., JASA 113, 2018): the level is corrected for the number of errors. Where
+    origins are few, neighbouring steps lend theirs.
+    """
+    errors = (raced.truth - raced.blend) / raced.spread[:, None]
+    offsets = np.zeros((problem.horizon, len(levels)), np.float32)
+    reach = 0 if len(errors) >= 200 else 2 if len(errors) >= 40 else problem.horizon
+    for step in range(problem.horizon):
+        part = errors[:, max(0, step - reach) : step + reach + 1]
+        known = np.sort(part[np.isfinite(part)])
+        if not len(known):
+            continue
+        for index, level in enumerate(levels):
+            rank = level * (len(known) + 1) - 1
+            offsets[step, index] = np.interp(rank, np.arange(len(known)), known)
+    return np.sort(offsets, axis=1)
+
+
+def sealed_windows(panel: Panel, problem: Problem, first: npt.NDArray[np.int64], stride: int = 1) -> Windows:
+    """Return the windows whose horizons lie at or behind ``first`` of each series, for judging."""
+    return cut(panel, problem.length, problem.horizon, origins_of(panel, problem.horizon, first, stride))

@@ -1,0 +1,392 @@
+"""The race of forecast members: fitted before a stretch of time, measured at rolling origins in it, blended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelworks.algorithms.series.members import Member, View, ridge_maps, target_bounds
+from modelworks.algorithms.series.network import flops, train_network
+from modelworks.algorithms.series.problem import Problem
+from modelworks.algorithms.series.smoothing import repeat_map, smoothing_grid
+from modelworks.algorithms.series.windows import (
+    Windows,
+    cut,
+    fill_shifts,
+    filled,
+    origins_of,
+)
+from modelworks.core.budget import Budget
+from modelworks.core.errors import BudgetStopped
+from modelworks.data.samples.panel import Floats, Panel
+
+Rows = npt.NDArray[np.float32]
+
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MOST_CELLS = 32_000_000
+"""Values of all training windows together: bounds memory at 128 MB a view."""
+
+MOST_ORIGINS = 4000
+FEWEST_FOR_NETWORK = 500
+HIDDEN, EPOCHS = 96, 12
+RATE = 12e9
+"""Floating point operations of a training per CPU-second, for planning; on a slow machine a budget check ends it."""
+
+PICKS = 8
+ENOUGH_UNITS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raced:
+    """What the race found: refitted members with shares, and the blend at the rolling origins before the refit."""
+
+    members: list[Member]
+    shares: list[float]
+    truth: Floats
+    blend: Floats
+    spread: Floats
+    table: list[dict[str, Any]] = field(default_factory=list)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class _Field:
+    """Windows before the stretch, windows in it, and the loss on them."""
+
+    problem: Problem
+    history: Rows
+    extras: Rows
+    windows: Windows
+    scale: Floats
+
+    def losses(self, predicted: Floats) -> Floats:
+        """Return the metric's loss of each value at the rolling origins, NaN = unknown; squared for ``rmse``."""
+        truth = self.windows.truth
+        if self.problem.never_negative:
+            predicted = np.maximum(predicted, 0)
+        error = np.abs(predicted - truth)
+        if self.problem.metric == "rmse":
+            return np.asarray(error**2)
+        if self.problem.metric in ("mae", "wql"):
+            return np.asarray(error)
+        if self.problem.metric == "smape":
+            size = np.abs(truth) + np.abs(predicted)
+            return np.asarray(2 * error / np.where(size > 0, size, 1))
+        return np.asarray(error / self.scale[:, None])
+
+    def loss(self, predicted: Floats) -> float:
+        """Return the metric's loss at the rolling origins."""
+        mean = float(np.nanmean(self.losses(predicted)))
+        return mean**0.5 if self.problem.metric == "rmse" else mean
+
+    def gains(self, predicted: Floats, other: Floats) -> Floats:
+        """Return by how much less ``predicted`` loses than ``other``, in stretches that hardly depend on each other.
+
+        Stretches of time as long as the horizon, over all series; or series, where there are more of these.
+        """
+        gap = self.losses(other) - self.losses(predicted)
+        back = self.problem.panel.lengths[self.windows.series] - self.windows.origin
+        blocks = back // self.problem.horizon
+        unit = blocks if len(np.unique(blocks)) >= ENOUGH_UNITS else self.windows.series
+        return np.array([np.nanmean(gap[unit == code]) for code in np.unique(unit)])
+
+    def predict(self, member: Member) -> Floats:
+        return member.predict(self.history, self.extras).astype(np.float64)
+
+
+def _field(problem: Problem) -> _Field:
+    panel = problem.panel
+    first = np.maximum(panel.lengths - problem.stretch, 1)
+    stride = max(1, int(np.ceil(len(panel.names) * (problem.stretch - problem.horizon + 1) / MOST_ORIGINS)))
+    origins = [
+        np.arange(length - problem.horizon, start - 1, -stride, dtype=np.int64)[::-1]
+        for start, length in zip(first.tolist(), panel.lengths.tolist(), strict=True)
+    ]
+    windows = cut(panel, problem.length, problem.horizon, origins)
+    history = filled(windows.history[:, 0], problem.shifts)
+    return _Field(
+        problem=problem,
+        history=history,
+        extras=problem.extras(windows),
+        windows=windows,
+        scale=problem.scale[windows.series],
+    )
+
+
+def _training(problem: Problem, panel: Panel) -> tuple[Rows, Rows, Rows, npt.NDArray[np.int64]]:
+    """Return filled windows, targets, extras and series of training origins; sparse horizons are left out."""
+    first = np.minimum(
+        np.maximum(2 * panel.season, problem.length // 2), np.maximum(panel.lengths - problem.horizon, 1)
+    )
+    count = int(np.maximum(panel.lengths - problem.horizon + 1 - first, 0).sum())
+    stride = max(1, int(np.ceil(count * (problem.length + problem.horizon) / MOST_CELLS)))
+    windows = cut(panel, problem.length, problem.horizon, origins_of(panel, problem.horizon, first, stride))
+    known = np.isfinite(windows.truth).mean(axis=1) >= 0.7
+    recent = np.isfinite(windows.history[:, 0]).mean(axis=1) >= 0.3
+    rows = np.flatnonzero(known & recent)
+    history = filled(windows.history[rows, 0], problem.shifts)
+    both = np.concatenate([history, windows.truth[rows].astype(np.float32)], axis=1)
+    targets = filled(both, fill_shifts(panel.season, both.shape[1]))[:, problem.length :]
+    return history, targets, problem.extras(windows)[rows], windows.series[rows]
+
+
+def _views(problem: Problem, history: Rows) -> Iterator[View]:
+    """Yield the views that maps are fitted on."""
+    values = np.concatenate([item[0] for item in problem.panel.values])
+    known = values[np.isfinite(values)]
+    positive = problem.never_negative and (known > 0).mean() > 0.98
+    floor = float(known[known > 0].min()) / 2 if positive else 1e-6
+    size = np.array([np.nanstd(item[0]) for item in problem.panel.values])
+    alike = size.max() <= 20 * max(float(np.median(size)), 1e-12)
+    for logged in (False, True) if positive else (False,):
+        seen = np.log(np.maximum(history, np.float32(floor))) if logged else history
+        usual = max(float(np.median(seen.std(axis=1))), 1e-6)
+        for length in problem.lengths:
+            yield View(length=length, mode="shape", logged=logged, floor=floor, unit=0.01 * usual)
+            if logged or alike:
+                yield View(length=length, mode="level", logged=logged, floor=floor, unit=usual)
+
+
+def _fixed(problem: Problem, history: Rows) -> Iterator[Member]:
+    """Yield the members that are not fitted: naive ones and smoothing."""
+    view = View(length=problem.length, mode="plain", extras=False)
+    yield Member(name="last value", view=view, map=repeat_map(problem.length, problem.horizon, 1), naive=True)
+    for lag in {problem.panel.season, problem.panel.longer_season} - {0, 1}:
+        if lag <= problem.length:
+            yield Member(
+                name=f"value {lag} steps ago",
+                view=view,
+                map=repeat_map(problem.length, problem.horizon, lag),
+                naive=True,
+            )
+        if 3 * lag <= problem.length:
+            yield Member(
+                name=f"mean of three seasons of {lag}",
+                view=view,
+                map=repeat_map(problem.length, problem.horizon, lag, 3),
+                naive=True,
+            )
+    length = min(problem.length, max(8 * problem.panel.season, 60))
+    if length < max(2 * problem.panel.season, 4):
+        return
+    for name, smooth in smoothing_grid(length, problem.horizon, problem.panel.season).items():
+        for shown in _views(problem, history):
+            if shown.mode == "shape" and shown.length == max(problem.lengths):
+                plain = View(
+                    length=length, mode="plain", logged=shown.logged, floor=shown.floor, extras=False
+                )
+                yield Member(name=name + (" of logs" if shown.logged else ""), view=plain, map=smooth)
+
+
+def alone(problem: Problem, member: Member) -> Raced:
+    """Return one member as the result of a race."""
+    field_ = _field(problem)
+    return Raced(
+        members=[member],
+        shares=[1.0],
+        truth=field_.windows.truth,
+        blend=field_.predict(member),
+        spread=problem.spread(field_.history).astype(np.float64),
+    )
+
+
+def race(problem: Problem, budget: Budget, seed: int) -> Raced:
+    """Fit members before the stretch, blend them by their errors in it, and refit those that are blended."""
+    budget.check()
+    measured = _field(problem)
+    before = problem.panel.cut(problem.stretch)
+    history, targets, extras, series = _training(problem, before)
+    runners: list[tuple[Member, Floats, float]] = []
+
+    def enter(member: Member) -> float:
+        predicted = measured.predict(member)
+        loss = measured.loss(predicted) if np.isfinite(predicted).all() else float("inf")
+        runners.append((member, predicted, loss))
+        return loss
+
+    for member in _fixed(problem, measured.history):
+        budget.check()
+        enter(member)
+    best: list[tuple[float, View, Member]] = []
+    for view in _views(problem, history) if len(history) > 20 else ():
+        if runners and not budget.allows(0.0):
+            break
+        fitted = [
+            (enter(member), view, member) for member in _linear(view, history, targets, extras, PENALTIES)
+        ]
+        best.append(min(fitted, key=lambda item: item[0]))
+    for _, view, _ in sorted(best, key=lambda item: item[0])[:2] if extras.shape[1] else []:
+        # Calendar and covariates do not always help; the best views are tried without them too.
+        bare = replace(view, extras=False)
+        fitted = [
+            (enter(member), bare, member) for member in _linear(bare, history, targets, extras, PENALTIES)
+        ]
+        best.append(min(fitted, key=lambda item: item[0]))
+    rows = _network_rows(problem, budget, len(history), extras.shape[1])
+    chosen = sorted(best, key=lambda item: item[0])[:2] if rows >= FEWEST_FOR_NETWORK else []
+    for _, view, member in chosen:
+        try:
+            enter(_network(problem, view, member, history, targets, extras, series, rows, seed, budget))
+        except BudgetStopped:
+            break  # what is measured so far is enough to go on with
+    picks, shares = _or_naive(measured, runners, *_blend(measured, runners))
+    blend = np.asarray(sum(share * runners[index][1] for index, share in zip(picks, shares, strict=True)))
+    members = _refit(problem, [runners[index][0] for index in picks], rows, seed, budget.grace())
+    table = _table(runners, picks, shares)
+    return Raced(
+        members=members,
+        shares=shares,
+        truth=measured.windows.truth,
+        blend=blend,
+        spread=problem.spread(measured.history).astype(np.float64),
+        table=table,
+        diagnostics={
+            "chosen": " + ".join(sorted({runners[index][0].name for index in picks})),
+            "loss": measured.loss(blend),
+            "origins": measured.windows.rows,
+            "windows": len(history),
+        },
+    )
+
+
+def _or_naive(
+    measured: _Field, runners: list[tuple[Member, Floats, float]], picks: list[int], shares: list[float]
+) -> tuple[list[int], list[float]]:
+    """Return the blend, or the best naive member where the blend is not shown to be better at the rolling origins.
+
+    Shown means 1.96 standard errors over independent stretches, or a tenth of the loss where these are too few.
+    """
+    naive = [index for index, item in enumerate(runners) if item[0].naive]
+    best = min(naive, key=lambda index: runners[index][2])
+    blend = np.asarray(sum(share * runners[index][1] for index, share in zip(picks, shares, strict=True)))
+    gains = measured.gains(blend, runners[best][1])
+    gains = gains[np.isfinite(gains)]
+    mean = float(gains.mean()) if len(gains) else 0.0
+    if len(gains) >= ENOUGH_UNITS:
+        shown = mean > 1.96 * float(gains.std(ddof=1)) / len(gains) ** 0.5
+    else:
+        shown = mean > 0.1 * float(np.nanmean(measured.losses(runners[best][1])))
+    return (picks, shares) if shown else ([best], [1.0])
+
+
+def _table(
+    runners: list[tuple[Member, Floats, float]], picks: list[int], shares: list[float]
+) -> list[dict[str, Any]]:
+    """Return members with their loss and share, the blended ones first, then the best others."""
+    share_of = dict(zip(picks, shares, strict=True))
+    order = sorted(range(len(runners)), key=lambda index: (-share_of.get(index, 0.0), runners[index][2]))
+    plain = [index for index in order[len(picks) + 12 :] if runners[index][0].view.mode == "plain"]
+    return [
+        {
+            "name": runners[index][0].name,
+            "view": runners[index][0].view.name,
+            "loss": runners[index][2],
+            "share": share_of.get(index, 0.0),
+        }
+        for index in order[: len(picks) + 12] + plain[:6]
+    ]
+
+
+def _linear(
+    view: View, history: Rows, targets: Rows, extras: Rows, penalties: tuple[float, ...]
+) -> list[Member]:
+    features, place, scale = view.look(history, extras)
+    scaled = np.clip((view.logs(targets) - place) / scale, -30, 30)
+    bounds = target_bounds(scaled)
+    return [
+        Member(name=f"linear map, penalty {penalty:g}", view=view, map=found, bounds=bounds)
+        for penalty, found in zip(penalties, ridge_maps(features, scaled, penalties), strict=True)
+    ]
+
+
+def _network_rows(problem: Problem, budget: Budget, rows: int, extras: int) -> int:
+    """Return on how many windows networks may train: two before the stretch and two again, in 60 % of the budget."""
+    one = flops(1, problem.length + extras + 1, problem.horizon, HIDDEN, EPOCHS)
+    return int(min(rows, 0.6 * budget.cpu_s * RATE / (4 * one)))
+
+
+def _network(
+    problem: Problem,
+    view: View,
+    linear: Member,
+    history: Rows,
+    targets: Rows,
+    extras: Rows,
+    series: npt.NDArray[np.int64],
+    rows: int,
+    seed: int,
+    budget: Budget,
+) -> Member:
+    """Train a network from a linear member on; errors weigh as the metric weighs them."""
+    if rows < len(history):
+        kept = np.sort(np.random.default_rng(seed).permutation(len(history))[:rows])
+        history, targets, extras, series = history[kept], targets[kept], extras[kept], series[kept]
+    features, place, scale = view.look(history, extras)
+    bounds = target_bounds(np.clip((view.logs(targets) - place) / scale, -30, 30))
+    scaled = np.clip((view.logs(targets) - place) / scale, bounds[0], bounds[1]).astype(np.float32)
+    weight = _weights(problem, view, history, scale[:, 0], series)
+    assert isinstance(linear.map, np.ndarray)
+    network = train_network(
+        features,
+        scaled,
+        weight,
+        linear.map,
+        hidden=HIDDEN,
+        epochs=EPOCHS,
+        seed=seed,
+        check=budget.check,
+    )
+    return Member(name=linear.name.replace("linear map", "network"), view=view, map=network, bounds=bounds)
+
+
+def _weights(problem: Problem, view: View, history: Rows, scale: Rows, series: npt.NDArray[np.int64]) -> Rows:
+    """Return how much a scaled error of one costs in the metric, per window; at most 20 times the usual."""
+    size = np.abs(history[:, -view.length :]).mean(axis=1)
+    # An error of a logarithm is a share of the value.
+    weight = scale * size if view.logged else scale
+    if problem.metric == "smape":
+        weight = weight / np.maximum(size, np.float32(1e-9))
+    elif problem.metric == "mase":
+        weight = weight / problem.scale[series].astype(np.float32)
+    return np.asarray(np.minimum(weight, np.float32(20) * np.median(weight)), dtype=np.float32)
+
+
+def _blend(measured: _Field, runners: list[tuple[Member, Floats, float]]) -> tuple[list[int], list[float]]:
+    """Return members and shares by greedy selection with repetition (Caruana et al., ICML 2004)."""
+    order = sorted(range(len(runners)), key=lambda index: runners[index][2])[:20]
+    total = np.zeros_like(measured.windows.truth)
+    counts: dict[int, int] = {}
+    lowest = float("inf")
+    for count in range(1, PICKS + 1):
+        losses = {index: measured.loss((total + runners[index][1]) / count) for index in order}
+        index = min(order, key=lambda item: losses[item])
+        if losses[index] > lowest * (1 - 1e-4):
+            break
+        lowest = losses[index]
+        total = total + runners[index][1]
+        counts[index] = counts.get(index, 0) + 1
+    picked = sum(counts.values())
+    return list(counts), [count / picked for count in counts.values()]
+
+
+def _refit(problem: Problem, members: list[Member], rows: int, seed: int, budget: Budget) -> list[Member]:
+    """Fit the blended members again on windows up to the end of the training series."""
+    history, targets, extras, series = _training(problem, problem.panel)
+    found = []
+    for member in members:
+        if member.view.mode == "plain":
+            found.append(member)
+            continue
+        penalty = float(member.name.rpartition(" ")[2])
+        linear = _linear(member.view, history, targets, extras, (penalty,))[0]
+        if member.name.startswith("network"):
+            found.append(
+                _network(problem, member.view, linear, history, targets, extras, series, rows, seed, budget)
+            )
+        else:
+            found.append(linear)
+    return found

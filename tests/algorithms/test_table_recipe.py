@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib import resources
+
 import numpy as np
 import pytest
 
 from modelworks.algorithms import TableRecipe
+from modelworks.algorithms.tables import RECIPE_VERSION
 from modelworks.core.budget import Budget
 from modelworks.core.task import Limits, TaskKind
 from modelworks.testing import estimator_suite
 from modelworks.testing.estimator_suite import answers, sample_table
 
+PORTFOLIO = (4, "ef1846662455")
 CASES = estimator_suite.cases(TableRecipe().card.kinds)
 
 
@@ -74,3 +79,28 @@ def test_the_leaderboard_explains_every_member() -> None:
     assert len(np.unique(oof["rows"])) == len(oof["rows"]) == len(oof["scores"])
     best = min(member["oof_loss"] for member in diagnostics["members"])
     assert diagnostics["oof_loss"] <= 1.05 * best
+
+
+@pytest.mark.parametrize("name", ["forest", "network"])
+@pytest.mark.parametrize("kind", [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION])
+def test_a_member_alone_is_a_graph_like_its_native_self(name: str, kind: TaskKind) -> None:
+    train, fresh = sample_table(kind, rows=300), sample_table(kind, 200, seed=1)
+    model, native = TableRecipe(order=(name,)).fit_native(train, Budget(60), 0)
+    assert [part.member.name for part in native.parts] == [name]
+    shown, expected = answers(model, fresh), native.predict(fresh.columns, fresh.rows)
+    output = "prediction" if kind is TaskKind.REGRESSION else "probabilities"
+    scale = train.target.std() if kind is TaskKind.REGRESSION else 1.0
+    assert np.abs(shown[output] - expected[output]).max() <= 1e-5 * scale
+
+
+def test_another_portfolio_is_another_version() -> None:
+    """Models of older versions are made again: whoever changes the portfolio raises ``RECIPE_VERSION``, then this."""
+    text = resources.files("modelworks.algorithms.tables").joinpath("portfolio.json").read_bytes()
+    assert (RECIPE_VERSION, hashlib.sha256(text).hexdigest()[:12]) == PORTFOLIO
+
+
+def test_no_forest_of_several_labels() -> None:
+    model = TableRecipe(order=("forest", "linear")).fit(
+        sample_table(TaskKind.MULTILABEL), None, Budget(60), 0
+    )
+    assert [member["name"] for member in model.diagnostics["members"]] == ["linear"]

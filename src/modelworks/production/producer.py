@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelworks.algorithms.plugins import REFERENCES
+from modelworks.algorithms.tables import RECIPE_VERSION
 from modelworks.core.clock import Clock
 from modelworks.core.digest import digest_json
 from modelworks.core.errors import Cancelled, InputError, ModelworksError
@@ -241,6 +242,7 @@ class Producer:
         params = {
             "task": fitting_part(work.task),
             "order": start["advice"]["order"],
+            "recipe": RECIPE_VERSION,
             "sealed_from": work.table.result()["sealed_from"],
         }
         self._fit(work, steps.fit, {"table": work.table.all_outputs()}, params, 1)

@@ -27,12 +27,16 @@ class RaceRules:
         folds: Folds to run, the racing fold first.
         race_rows: Rows the racing fold must hold before anybody is dropped.
         least_weight: Share of the pool's weight below which a member may be dropped after the racing fold.
+        hopeless: Share below which a member is dropped in any case, if the racing fold holds ``sure_rows``.
+        sure_rows: See ``hopeless``.
         spend_s: CPU-seconds the race aims at, though the hard budget may allow more.
     """
 
     folds: tuple[int, ...]
     race_rows: int = 300
     least_weight: float = 0.1
+    hopeless: float = 0.02
+    sure_rows: int = 1000
     spend_s: float = np.inf
 
 
@@ -139,8 +143,8 @@ def _settle(runner: Runner, budget: Budget) -> None:
 def _drop(runners: list[Runner], problem: Problem, fold: int, rules: RaceRules, left_s: float) -> None:
     """Drop members that the pool of the racing fold hardly uses, least weight per CPU-second first.
 
-    Members are dropped only while their remaining folds would spend more than ``left_s``, and only if the
-    racing fold is large enough to tell.
+    Members with some weight are dropped only while their remaining folds would spend more than ``left_s``, and
+    all of them only if the racing fold is large enough to tell.
     """
     rows = problem.parts(fold)[1]
     rest = len(rules.folds) - 1
@@ -153,7 +157,8 @@ def _drop(runners: list[Runner], problem: Problem, fold: int, rules: RaceRules, 
     )
     for index in by_worth:
         forecast = rest * sum(runner.cpu_s for runner in _running(runners))
-        if forecast > left_s and shares[index] < rules.least_weight:
+        hopeless = len(rows) >= rules.sure_rows and shares[index] < rules.hopeless
+        if hopeless or (forecast > left_s and shares[index] < rules.least_weight):
             runners[index].dropped = f"weight {shares[index]:.2f} in the pool of the first fold"
 
 

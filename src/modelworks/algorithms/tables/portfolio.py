@@ -14,12 +14,16 @@ import numpy.typing as npt
 
 from modelworks.algorithms.tables.boosted import BoostedTrees
 from modelworks.algorithms.tables.encoder import Feature
+from modelworks.algorithms.tables.forest import Forest
 from modelworks.algorithms.tables.kernel import KernelMachine
 from modelworks.algorithms.tables.linear import LinearModel
 from modelworks.algorithms.tables.logged import LoggedMember, is_skewed
+from modelworks.algorithms.tables.network import NeuralNetwork
 from modelworks.algorithms.tables.statistics import StatisticTrees, columns_with_many_levels
-from modelworks.algorithms.tables.views import BASIS, SCALED, TABLE, ViewedRows
+from modelworks.algorithms.tables.views import BASIS, BRANCHES, SCALED, TABLE, ViewedRows
 from modelworks.core.errors import UsageError, close_matches
+from modelworks.core.task import TaskKind
+from modelworks.training.network import Schedule
 from modelworks.training.problem import Problem
 
 FORMAT = 1
@@ -34,7 +38,7 @@ class MemberSpec:
     Attributes:
         name: Name on the leaderboard and in the memory of earlier tasks.
         family: ``linear``, ``boosted``, ``statistics`` (boosted, with target statistics of categories with many
-            levels; tried only if there are such) or ``kernel``.
+            levels; tried only if there are such), ``kernel``, ``forest`` or ``network``.
         settings: Settings of the family.
         view: View it learns from, if not the family's own.
         target: ``log``: learn the logarithm, of positive skewed targets only.
@@ -58,7 +62,9 @@ class MemberSpec:
             return False
         if self.target == LOG and not is_skewed(problem):
             return False
-        if self.family == "kernel" and all(feature.kind == "term" for feature in features):
+        if self.family == "forest" and problem.kind is TaskKind.MULTILABEL:
+            return False
+        if self.family in {"kernel", "network"} and all(feature.kind == "term" for feature in features):
             return False
         return self.min_rows <= problem.rows <= self.max_rows and problem.classes <= self.max_classes
 
@@ -197,11 +203,24 @@ def _kernel(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> 
     return KernelMachine(name=spec.name, problem=problem, features=rows[SCALED], seed=seed, **settings)
 
 
+def _forest(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    view = spec.view or BRANCHES
+    settings = spec.settings_for(problem.rows)
+    return Forest(name=spec.name, problem=problem, features=rows[view], seed=seed, view=view, **settings)
+
+
+def _network(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int) -> Any:
+    schedule = Schedule(**spec.settings_for(problem.rows))
+    return NeuralNetwork(name=spec.name, problem=problem, features=rows[SCALED], seed=seed, schedule=schedule)
+
+
 _FAMILIES: dict[str, Callable[[MemberSpec, Problem, ViewedRows, int], Any]] = {
     "boosted": _boosted,
     STATISTICS: _statistics,
     "linear": _linear,
     "kernel": _kernel,
+    "forest": _forest,
+    "network": _network,
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from modelworks.algorithms.tables import RECIPE_VERSION
 from modelworks.algorithms.tables.basis import fit_basis
 from modelworks.algorithms.tables.encoder import fit_encoder
 from modelworks.algorithms.tables.ensemble import Ensemble, Measured, Part, measure
@@ -30,9 +31,9 @@ from modelworks.training.race import Choice, RaceResult, RaceRules, Runner, choo
 
 CARD = Card(
     name="tables.portfolio",
-    version=3,
+    version=RECIPE_VERSION,
     kinds=SUPPORTED,
-    summary="A small fixed portfolio of additive, kernel and tree models, pooled and calibrated out of fold.",
+    summary="Additive, kernel, tree, forest and network models, raced, pooled and calibrated out of fold.",
     source="Erickson et al. 2020 (AutoGluon); Salinas and Erickson 2023 (TabRepo); Ke et al. 2017 (LightGBM)",
 )
 

@@ -17,6 +17,7 @@ _BUILT_IN = {
     "tables.portfolio": ("modelworks.algorithms.tables.recipe", "TableRecipe", ""),
     "samples.heads": ("modelworks.algorithms.samples.recipe", "SampleHeads", ""),
     "series.forecast": ("modelworks.algorithms.series.forecast", "ForecastRecipe", ""),
+    "images.anomaly": ("modelworks.algorithms.images.anomaly", "ImageAnomaly", "image"),
     "deep.images": ("modelworks.algorithms.deep.images", "DeepImages", "image"),
     "deep.text": ("modelworks.algorithms.deep.text", "DeepText", ""),
     "deep.series": ("modelworks.algorithms.deep.series", "DeepSeries", ""),
@@ -32,6 +33,7 @@ _BUILT_IN_BACKBONES = {
 _HEADS = "samples.heads"
 _RECIPES: dict[tuple[str, str], str] = {
     **{("table", kind): "tables.portfolio" for kind in TaskKind if kind not in {"anomaly", "forecast"}},
+    ("image", TaskKind.ANOMALY): "images.anomaly",
     **{
         (modality, kind): _HEADS
         for modality in ("image", "text", "series")

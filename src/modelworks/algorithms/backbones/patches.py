@@ -57,7 +57,7 @@ class PatchEncoder:
         rng = np.random.default_rng(seed)
         chosen = [images[index] for index in np.sort(rng.permutation(len(images))[:4000])]
         small = self._resized(chosen)
-        whitening, atoms = _dictionary(small, self.patch, self.atoms, self.patches, rng)
+        whitening, atoms = learn_dictionary(small, self.patch, self.atoms, self.patches, rng)
         filters = (atoms @ whitening).astype(np.float32)
         pooled = embed_images(self._graph(filters, None, None), chosen)
         mean = pooled.mean(axis=0)
@@ -78,7 +78,7 @@ class PatchEncoder:
         pixels = standardised_pixels(graph, self.side)
         kernel = filters.reshape(len(filters), 3, self.patch, self.patch)
         response = graph.op("Conv", pixels, graph.constant(kernel))
-        response = graph.op("Div", response, self._contrast(graph, pixels))
+        response = graph.op("Div", response, patch_contrast(graph, pixels, self.patch))
         threshold = graph.constant(np.full((), _THRESHOLD, np.float32))
         parts = []
         for sign in (response, graph.op("Neg", response)):
@@ -95,15 +95,6 @@ class PatchEncoder:
             [Tensor(name="pixels", datatype="UINT8", shape=(-1, -1, -1, 3))],
             [Tensor(name="embedding", datatype="FP32", shape=(-1, width))],
         )
-
-    def _contrast(self, graph: Graph, pixels: str) -> str:
-        """Standard deviation of every patch, with the same floor that the dictionary was learned with."""
-        ones = np.full((1, 3, self.patch, self.patch), 1 / (3 * self.patch**2), np.float32)
-        mean = graph.op("Conv", pixels, graph.constant(ones))
-        square = graph.op("Conv", graph.op("Mul", pixels, pixels), graph.constant(ones))
-        variance = graph.op("Sub", square, graph.op("Mul", mean, mean))
-        floored = graph.op("Add", graph.op("Relu", variance), graph.constant(np.full((), _FLOOR, np.float32)))
-        return graph.op("Sqrt", floored)
 
     def _pool(self, graph: Graph, response: str) -> str:
         size = self.side - self.patch + 1
@@ -124,6 +115,16 @@ def standardised_pixels(graph: Graph, side: int) -> str:
     resized = graph.op("Resize", floats, "", "", sizes, mode="linear", antialias=1)
     scaled = graph.op("Mul", resized, graph.constant(np.full((), 1 / 127.5, np.float32)))
     return graph.op("Sub", scaled, graph.constant(np.ones((), np.float32)))
+
+
+def patch_contrast(graph: Graph, pixels: str, patch: int) -> str:
+    """Add the standard deviation of every patch, with the same floor that dictionaries are learned with."""
+    ones = graph.constant(np.full((1, 3, patch, patch), 1 / (3 * patch**2), np.float32))
+    mean = graph.op("Conv", pixels, ones)
+    square = graph.op("Conv", graph.op("Mul", pixels, pixels), ones)
+    variance = graph.op("Sub", square, graph.op("Mul", mean, mean))
+    floored = graph.op("Add", graph.op("Relu", variance), graph.constant(np.full((), _FLOOR, np.float32)))
+    return graph.op("Sqrt", floored)
 
 
 _FLOOR = 0.002
@@ -149,7 +150,7 @@ def embed_images(onnx: bytes, images: list[Pixels]) -> Floats:
     return np.stack([rows[index] for index in range(len(images))])
 
 
-def _dictionary(
+def learn_dictionary(
     images: Floats, patch: int, atoms: int, count: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Return a whitening matrix ``[p, p]`` (its rows remove each patch's mean) and unit atoms ``[atoms, p]``."""

@@ -29,6 +29,14 @@ def make_pictures(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndar
     return pictures, shapes, textures
 
 
+def kinds_of(shapes: np.ndarray, textures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kinds that classes belong to: fractal, contour or one of four leaves; one of six textures."""
+    leaf = 2 + (shapes - FRACTALS - CONTOURS) % 4
+    return np.where(
+        shapes < FRACTALS, 0, np.where(shapes < FRACTALS + CONTOURS, 1, leaf)
+    ), textures % _FAMILIES
+
+
 def _picture(shape: int, texture: int, side: int, rng: Rng) -> np.ndarray:
     ground = _coloured(_texture(texture, side, rng), rng)
     if shape >= FRACTALS + CONTOURS:

@@ -17,11 +17,11 @@ from modelworks.algorithms.images.looks import (
     Filters,
     Look,
     Memory,
-    distances_graph,
+    distance_graph,
     features_graph,
     learn_filters,
     remember,
-    write_distances,
+    write_distance,
     write_features,
 )
 from modelworks.compute.payloads import image_pixels
@@ -74,7 +74,7 @@ class ImageAnomaly:
             version=1,
             kinds=frozenset({TaskKind.ANOMALY}),
             summary="Distances of local features to a memory of normal places; score, alarm and heat map.",
-            source="Roth et al. (2022), PatchCore; Defard et al. (2021), PaDiM; Coates, Ng & Lee (2011)",
+            source="Roth et al. (2022), PatchCore; Coates, Ng & Lee (2011)",
             min_rows=LEAST,
         )
 
@@ -109,7 +109,7 @@ class ImageAnomaly:
             budget.check()
             filters = learn_filters(_resized(look, images), self.atoms, rng)
             maps = embed_images(features_graph(look, filters), images)
-            held += self._held_out(look, maps, folds, budget, rng)
+            held.append(self._held_out(look, maps, folds, budget, rng))
             parts.append((look, filters, remember(maps, self.memory, self.width, rng)))
         answer = _Answer(
             grid=max(look.places for look in self.looks),
@@ -127,18 +127,16 @@ class ImageAnomaly:
 
     def _held_out(
         self, look: Look, maps: Floats, folds: npt.NDArray[np.int64], budget: Budget, rng: np.random.Generator
-    ) -> list[Floats]:
-        """Return both distances of every image's places, from memories that never saw images of its fold."""
-        near = np.empty((len(maps), 1, *maps.shape[2:]), np.float32)
-        away = np.empty_like(near)
+    ) -> Floats:
+        """Return the distances of every image's places, from memories that never saw images of its fold."""
+        distance = np.empty((len(maps), 1, *maps.shape[2:]), np.float32)
         for fold in np.unique(folds):
             budget.check()
             inside = folds == fold
             memory = remember(maps[~inside], self.memory, self.width, rng)
-            session = GraphSession(distances_graph(look, memory))
-            found = session.run_batched({"maps": maps[inside]}, rows=16)
-            near[inside], away[inside] = found["near"], found["away"]
-        return [near, away]
+            session = GraphSession(distance_graph(look, memory))
+            distance[inside] = session.run_batched({"maps": maps[inside]}, rows=16)["distance"]
+        return distance
 
 
 def conformal_threshold(scores: Floats, share: float) -> float:
@@ -199,9 +197,9 @@ def _written(
     parts: Sequence[tuple[Look, Filters, Memory]], answer: _Answer, column: str
 ) -> tuple[bytes, Signature]:
     graph = Graph()
-    distances: list[str] = []
-    for look, filters, memory in parts:
-        distances += write_distances(graph, write_features(graph, look, filters), memory)
+    distances = [
+        write_distance(graph, write_features(graph, look, filters), memory) for look, filters, memory in parts
+    ]
     heat, score = answer.write(graph, distances)
     graph.rename(heat, "heat")
     graph.rename(score, "score")

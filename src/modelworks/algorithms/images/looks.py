@@ -1,7 +1,7 @@
 """Looks at an image: local features at one scale, and how far each place is from those of normal images.
 
 Each look learns a dictionary of small patches from the normal images, describes every place by the pooled responses,
-and measures a place by its distance to the nearest remembered place and by its distance from the mean of all.
+and measures a place by its distance to the nearest remembered place.
 """
 
 from __future__ import annotations
@@ -62,13 +62,11 @@ class Memory:
     Attributes:
         mean: float32 ``[d]`` of the features.
         project: float32 ``[d, k]`` onto their leading directions, half whitened.
-        whiten: float32 ``[k]``; makes the projection fully white.
         kept: float32 ``[m, k]`` remembered places.
     """
 
     mean: Floats
     project: Floats
-    whiten: Floats
     kept: Floats
 
 
@@ -111,8 +109,7 @@ def features_graph(look: Look, filters: Filters) -> bytes:
 def remember(maps: Floats, size: int, width: int, rng: np.random.Generator) -> Memory:
     """Learn what is normal from feature maps ``[n, d, h, w]``: directions, and a spread-out memory of places.
 
-    Source: Roth et al. (2022), Towards total recall in industrial anomaly detection (greedy coreset); Defard et al.
-    (2021), PaDiM (Mahalanobis distance, here over all places: images need not be aligned).
+    Source: Roth et al. (2022), Towards total recall in industrial anomaly detection (greedy coreset).
     """
     n, depth, high, wide = maps.shape
     chosen = np.sort(rng.permutation(n * high * wide)[:_CANDIDATES])
@@ -125,7 +122,7 @@ def remember(maps: Floats, size: int, width: int, rng: np.random.Generator) -> M
     values = values + _SHRINK * values[0] + 1e-9
     project = (vectors / values**0.25).astype(np.float32)
     places = (drawn - mean) @ project
-    return Memory(mean, project, (values**-0.25).astype(np.float32), _spread(places, size, rng))
+    return Memory(mean, project, _spread(places, size, rng))
 
 
 def _spread(places: Floats, size: int, rng: np.random.Generator) -> Floats:
@@ -142,31 +139,24 @@ def _spread(places: Floats, size: int, rng: np.random.Generator) -> Floats:
     return np.ascontiguousarray(places[kept])
 
 
-def write_distances(graph: Graph, maps: str, memory: Memory) -> tuple[str, str]:
-    """Add two maps ``FP32 [rows, 1, h, w]``: distance to the nearest remembered place, and from the mean."""
+def write_distance(graph: Graph, maps: str, memory: Memory) -> str:
+    """Add the map ``FP32 [rows, 1, h, w]`` of the distances to the nearest remembered place."""
     bias = -(memory.mean @ memory.project)
     kernel = np.ascontiguousarray(memory.project.T)[:, :, None, None]
     near = graph.op("Conv", maps, graph.constant(kernel), graph.constant(bias.astype(np.float32)))
     axis = graph.constant([1], np.int64)
-    white = graph.op("Mul", near, graph.constant(memory.whiten[:, None, None]))
-    away = graph.op("ReduceL2", white, axis)
-    own = graph.op("ReduceSumSquare", near, axis)
     known = graph.constant((-2 * memory.kept)[:, :, None, None])
     product = graph.op("Conv", near, known, graph.constant((memory.kept**2).sum(axis=1)))
-    nearest = graph.op("Add", graph.op("ReduceMin", product, axis), own)
-    return graph.op("Sqrt", graph.op("Relu", nearest)), away
+    nearest = graph.op("Add", graph.op("ReduceMin", product, axis), graph.op("ReduceSumSquare", near, axis))
+    return graph.op("Sqrt", graph.op("Relu", nearest))
 
 
-def distances_graph(look: Look, memory: Memory) -> bytes:
-    """Return the graph ``maps [rows, d, h, w] -> near, away [rows, 1, h, w]``."""
+def distance_graph(look: Look, memory: Memory) -> bytes:
+    """Return the graph ``maps [rows, d, h, w] -> distance [rows, 1, h, w]``."""
     graph = Graph()
     shape = (-1, len(memory.mean), look.places, look.places)
-    for name, found in zip(("near", "away"), write_distances(graph, "maps", memory), strict=True):
-        graph.rename(found, name)
+    graph.rename(write_distance(graph, "maps", memory), "distance")
     return graph.to_bytes(
         [Tensor(name="maps", datatype="FP32", shape=shape)],
-        [
-            Tensor(name=name, datatype="FP32", shape=(-1, 1, look.places, look.places))
-            for name in ("near", "away")
-        ],
+        [Tensor(name="distance", datatype="FP32", shape=(-1, 1, look.places, look.places))],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from test_dataplane import Bench
 
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.signature import Tensor
+from modelworks.serving.errors import Quarantined
 from modelworks.serving.heads.embeddings import EmbeddingCache, row_keys
 from modelworks.serving.heads.runner import BackboneRunner
 from modelworks.serving.heads.split import Head, split_head
 from modelworks.serving.heads.stack import HeadStack
+from modelworks.serving.lane import Lane
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
 from modelworks.serving.model import MemorySource
 
@@ -109,7 +112,7 @@ def test_the_parts_answer_as_the_whole(form: dict[str, Any]) -> None:
     runner = BackboneRunner(GraphSession(split.backbone), 0)
     x = np.random.default_rng(0).standard_normal((40, WIDTH)).astype(np.float32)
     expected = GraphSession(model.onnx).run({"x": x})
-    found = runner.stack.answer(runner.stack.add(split.head, idle=True), runner.embed({"x": x}))
+    found = runner.stack.answer(runner.stack.add(split.head), runner.embed({"x": x}))
     assert set(found) == set(expected)
     for name, array in expected.items():
         if array.dtype.kind == "f":
@@ -160,7 +163,7 @@ def test_one_some_and_all_heads_agree(forms: list[dict[str, Any]], seed: int, ro
         split = split_head(model.onnx, model.signature)
         assert split is not None
         heads.append(split.head)
-    places = [stack.add(head, idle=False) for head in heads]
+    places = [stack.add(head) for head in heads]
     embeddings = rng.standard_normal((rows, SIZE)).astype(np.float32)
     alone = [stack.answer(place, embeddings) for place in places]
     for found in (stack.answer_many(places, embeddings), stack.answer_many(places[::-1], embeddings)[::-1]):
@@ -192,11 +195,12 @@ def _plain_head(seed: int) -> Head:
 
 def test_heads_come_and_go_while_others_are_answered() -> None:
     stack = HeadStack()
-    kept = [(head, stack.add(head, idle=False)) for head in (_plain_head(seed) for seed in range(20))]
+    kept = [(head, stack.add(head)) for head in (_plain_head(seed) for seed in range(20))]
     embeddings = np.random.default_rng(5).standard_normal((3, SIZE)).astype(np.float32)
     expected = [embeddings @ head.weights.T for head, _ in kept]
     stop = threading.Event()
     wrong: list[int] = []
+    passing: list[Any] = []
 
     def read() -> None:
         while not stop.is_set():
@@ -208,16 +212,20 @@ def test_heads_come_and_go_while_others_are_answered() -> None:
     for reader in readers:
         reader.start()
     for seed in range(100, 400):
-        place = stack.add(_plain_head(seed), idle=False)
+        place = stack.add(_plain_head(seed))
         if seed % 2:
-            stack.remove(place)
+            passing.append(place)
+        del place
     stop.set()
     for reader in readers:
         reader.join(20)
     assert wrong == []
+    # Half of those that came were let go of at once: their slots were used again.
+    assert len({place.slot for place in passing}) == 150
+    assert max(place.slot for place in passing) < 20 + 150 + 1
     before = stack.nbytes
     for seed in range(50):
-        stack.add(_plain_head(seed), idle=True)
+        stack.add(_plain_head(seed))
     assert stack.nbytes == before
 
 
@@ -317,6 +325,81 @@ def test_evicted_heads_leave_and_the_last_takes_the_backbone_along() -> None:
         bench.residency._evict(bench.plane.resolve("h5").resident)
         assert bench.residency.used_bytes == 0
         assert (await bench.infer("h1", x))["probabilities"].shape == (1, 3)
+        bench.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def _hold(lane: Lane) -> tuple[threading.Event, threading.Event]:
+    """Let the next run of a lane wait; returns the events that it began and that it may go on."""
+    lane.limits = replace(lane.limits, inline_s=0.0)
+    runner: Any = lane.runner
+    real, begun, gate = runner.run, threading.Event(), threading.Event()
+
+    def run(works: Any) -> Any:
+        begun.set()
+        assert gate.wait(20)
+        return real(works)
+
+    runner.run = run
+    return begun, gate
+
+
+def test_a_head_leaves_while_its_backbone_is_busy_and_what_it_was_asked_is_still_answered() -> None:
+    async def work() -> None:
+        sources = [fused(f"h{seed}", seed=seed) for seed in range(4)]
+        bench = Bench(*sources)
+        x = np.ones((1, WIDTH), np.float32)
+        residents = [bench.plane.resolve(item.name).resident for item in sources]
+        for item in sources:
+            await bench.infer(item.name, x)
+        lane = residents[0].lane
+        assert lane is not None
+        begun, gate = _hold(lane)
+        asked = [asyncio.ensure_future(bench.infer(name, x)) for name in ("h0", "h1")]
+        await asyncio.to_thread(begun.wait, 20)
+        assert not lane.idle
+        bench.residency.unload(residents[1])
+        assert residents[1].lane is None
+        assert bench.residency._evict_down_to(bench.residency.used_bytes - 1, keep=None)
+        # The last one keeps the backbone: it stays while that runs.
+        bench.residency._evict_down_to(0, keep=None)
+        assert [item.lane is not None for item in residents].count(True) == 1
+        # A newcomer gets no slot that a run under way still reads.
+        late = [asyncio.ensure_future(bench.infer(item.name, x)) for item in sources if item.name != "h1"]
+        await asyncio.sleep(0.2)
+        gate.set()
+        for item, answer in zip(sources[:2], await asyncio.gather(*asked), strict=True):
+            expected = GraphSession(item.onnx).run({"x": x})
+            assert np.allclose(answer["probabilities"], expected["probabilities"], atol=1e-5)
+        for item, answer in zip([sources[0], *sources[2:]], await asyncio.gather(*late), strict=True):
+            expected = GraphSession(item.onnx).run({"x": x})
+            assert np.allclose(answer["probabilities"], expected["probabilities"], atol=1e-5)
+        bench.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_quarantined_head_spoils_no_other_heads_requests() -> None:
+    async def work() -> None:
+        sources = [fused(f"h{seed}", seed=seed) for seed in range(2)]
+        bench = Bench(*sources, threads=1)
+        x = np.ones((1, WIDTH), np.float32)
+        for item in sources:
+            await bench.infer(item.name, x)
+        lane = bench.plane.resolve("h0").resident.lane
+        assert lane is not None
+        begun, gate = _hold(lane)
+        running_now = asyncio.ensure_future(bench.infer("h0", x))
+        await asyncio.to_thread(begun.wait, 20)
+        asked = [asyncio.ensure_future(bench.infer(name, x)) for name in ("h0", "h1", "h0", "h1")]
+        await asyncio.sleep(0.05)
+        bench.residency.quarantine(bench.plane.resolve("h1").resident, "for a test")
+        gate.set()
+        await running_now
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(answer, Quarantined) for answer in answers] == [False, True, False, True]
+        assert not any(isinstance(answers[index], BaseException) for index in (0, 2))
         bench.close()
 
     asyncio.run(asyncio.wait_for(work(), 60))

@@ -11,6 +11,7 @@ from typing import Protocol
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Busy, DeadlinePassed
 from modelworks.serving.flight import FlightRecorder, slot_of
+from modelworks.serving.heads.stack import Place
 from modelworks.serving.work import Outcome, Runner, Work
 
 PRIORITIES = 2
@@ -217,6 +218,13 @@ class Lane:
             while queue:
                 queue.popleft().settle(None, error)
         self.waiting_rows = 0
+
+    def fail_head(self, place: Place, error: Exception) -> None:
+        """Answer what waits for one head of a shared backbone alone with ``error``."""
+        for queue in self.waiting:
+            for work in queue:
+                if work.places == (place,):
+                    work.settle(None, error)
 
     @property
     def idle(self) -> bool:

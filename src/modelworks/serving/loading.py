@@ -311,7 +311,7 @@ class Loader:
     ) -> LatencyCurve:
         curve = LatencyCurve(self.limits.batch_rows)
         alone = BackboneRunner(runner.session, 0)
-        place = alone.stack.add(head, idle=True)
+        place = alone.stack.add(head)
 
         def run(rows: int) -> None:
             works = [Work(samples[0], 1, None, _ignore, enqueued=0.0) for _ in range(rows)]

@@ -333,10 +333,7 @@ class Residency:
             idle = [
                 resident
                 for resident in self.residents.values()
-                if resident.lane is not None
-                and not resident.pins
-                and resident is not keep
-                and resident.lane.idle
+                if not resident.pins and resident is not keep and self._idle(resident)
             ]
             if not idle:
                 return False
@@ -384,7 +381,7 @@ class Residency:
         lane = resident.lane
         if lane is None or resident.state is not State.UNLOADED:
             return
-        if lane.idle:
+        if self._idle(resident):
             self._evict(resident)
             resident.state = State.UNLOADED
         else:
@@ -403,7 +400,11 @@ class Residency:
         self._loader.quarantine(resident.source.digest, cause)
         lane = resident.lane
         if lane is not None:
-            lane.fail_all(Quarantined(f"Model '{resident.source.name}' is quarantined: {cause}"))
+            error = Quarantined(f"Model '{resident.source.name}' is quarantined: {cause}")
+            if resident.place is not None:
+                lane.fail_head(resident.place, error)
+            else:
+                lane.fail_all(error)
             self._evict(resident)
         resident.state, resident.cause = State.QUARANTINED, cause
         self.on_change(resident)

@@ -40,7 +40,7 @@ class Sharing(Generic[_User]):
         if entry is None:
             entry = self._entries[digest] = _Entry(shared.backbone, lane)
             added = shared.backbone.memory_bytes
-        place = entry.backbone.runner.stack.add(shared.head, idle=lane.idle)
+        place = entry.backbone.runner.stack.add(shared.head)
         entry.places[user] = place
         self._where[user] = digest
         return added, place
@@ -51,7 +51,7 @@ class Sharing(Generic[_User]):
         if digest is None:
             return None
         entry = self._entries[digest]
-        entry.backbone.runner.stack.remove(entry.places.pop(user))
+        del entry.places[user]
         if entry.places:
             return None
         del self._entries[digest]

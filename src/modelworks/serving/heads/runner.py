@@ -109,7 +109,7 @@ def _checked(work: Work, answer: Answer) -> Outcome:
 def agrees(runner: BackboneRunner, head: Head, fused: GraphSession, samples: list[dict[str, Array]]) -> bool:
     """Say whether backbone and head together answer as the fused graph does, on real rows."""
     stack = HeadStack()
-    place = stack.add(head, idle=True)
+    place = stack.add(head)
     for feeds in samples:
         expected = fused.run(feeds)
         found = stack.answer(place, runner.embed(feeds))

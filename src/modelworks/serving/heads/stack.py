@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import finalize
 
 import numpy as np
 
@@ -16,7 +17,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(eq=False)
 class _Group:
-    """Heads of one shape. Arrays only grow; a slot that was given up is used again when nothing runs."""
+    """Heads of one shape. Arrays only grow; a slot is used again once nobody holds its place any more."""
 
     weights: Array
     bias: Array
@@ -28,7 +29,7 @@ class _Group:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a head stands.
+    """Where a head stands, for as long as somebody holds this: its user, or a work that is still to be answered.
 
     Attributes:
         head: The head.
@@ -44,20 +45,21 @@ class Place:
 class HeadStack:
     """The heads of one backbone.
 
-    Adding and removing happen on the event loop; ``answer`` may run in any thread at the same time: it reads
-    arrays that are replaced as a whole or written only where no reader looks yet.
+    Adding happens on the event loop; ``answer`` may run in any thread at the same time: it reads arrays that are
+    replaced as a whole or written only where no reader looks. A head leaves when its last ``Place`` is let go of,
+    which needs no quiet moment: works under way hold the places they ask for.
     """
 
     def __init__(self) -> None:
         self._groups: dict[Shape, _Group] = {}
 
-    def add(self, head: Head, *, idle: bool) -> Place:
-        """Take in a head; ``idle`` says that nothing runs, so that a free slot may be used again."""
+    def add(self, head: Head) -> Place:
+        """Take in a head."""
         shape = head.shape
         group = self._groups.get(shape)
         if group is None:
             group = self._groups[shape] = _empty(shape, 4)
-        if idle and group.free:
+        if group.free:
             slot = group.free.pop()
         else:
             if group.count == len(group.weights):
@@ -68,11 +70,9 @@ class HeadStack:
         if head.hidden is not None:
             group.hidden[slot], group.hidden_bias[slot] = head.hidden
         group.count = max(group.count, slot + 1)
-        return Place(head, shape, slot)
-
-    def remove(self, place: Place) -> None:
-        """Give up a head's place."""
-        self._groups[place.shape].free.append(place.slot)
+        place = Place(head, shape, slot)
+        finalize(place, group.free.append, slot).atexit = False
+        return place
 
     @property
     def nbytes(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -136,8 +135,7 @@ def judge_task(
         baselines = _baselines(sealed, record, fit_folder, outputs, task, look)
         champion = _champion(champion_folder, sealed, model, outputs, task, look)
     with timed(parts, "latency"):
-        # The clock of this thread alone: the machine is busy with other fits, and the model is not to blame for them.
-        latency = single_row_latency_ms(session, feeds, clock=time.thread_time)
+        latency = single_row_latency_ms(session, feeds, limit_ms=task.limits.latency_ms)
         measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
         measured |= _parity(model)
     with timed(parts, "importance"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,7 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
     with timed(parts, "latency"):
         feeds = _one_row(sealed, model)
         latency = single_row_latency_ms(
-            session, feeds, repeats=REPEATS, warm_up=WARM_UP, clock=time.thread_time
+            session, feeds, repeats=REPEATS, warm_up=WARM_UP, limit_ms=task.limits.latency_ms
         )
         measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
         measured |= {"parity": parity} if parity else {}

@@ -57,7 +57,7 @@ def fit(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[s
     return fit_task(inputs["table"], task, tuple(params["order"]), params["sealed_from"], folder)
 
 
-@step(version=5, outputs=("judged.json",), sources=(f"{HOUSE}.judging", f"{HOUSE}.papers"))
+@step(version=6, outputs=("judged.json",), sources=(f"{HOUSE}.judging", f"{HOUSE}.papers"))
 def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Score the shipped graph on the sealed rows, hold it to the gate, and write its package or its report.
 
@@ -112,7 +112,7 @@ def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=1,
+    version=2,
     outputs=("judged.json",),
     sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.judging", f"{HOUSE}.papers"),
 )

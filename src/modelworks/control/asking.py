@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import NotFound, UsageError, close_matches
 from modelworks.core.schema import Column, Schema
+from modelworks.core.task import TaskKind
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -123,6 +124,7 @@ class Asker:
         Raises:
             DataError: It cannot be read, or lacks a column the model reads.
         """
+        from modelworks.control.stream_answers import forecast_table
         from modelworks.data import ReadOptions, ingest, open_table, typed_columns
         from modelworks.data.samples.payload import payload_values
         from modelworks.production.reading import read_options, read_source
@@ -134,7 +136,9 @@ class Asker:
                 read_source(source, Path(folder), given, files=Path(files) if files else None)
             else:
                 ingest(source, folder, read_options(reading) if reading else ReadOptions())
-            table, _ = open_table(folder)
+            table, schema = open_table(folder)
+            if self.package.manifest.task.get("kind") == TaskKind.FORECAST:
+                return Answers(forecast_table(self.package, table, schema, self.outputs))
             present = [name for name in self.schema.names if name in table.column_names]
             if self.samples:
                 columns = {name: payload_values(table, name) for name in present}
@@ -222,7 +226,11 @@ class Asker:
 
         signature = self.package.signature
         found: dict[str, Any] = {}
-        if "prediction" in outputs:
+        if "prediction" in outputs and outputs["prediction"].ndim > 1:
+            found["prediction"] = list(outputs["prediction"])
+            for index, level in enumerate(signature.quantiles):
+                found[f"q{level:g}"] = list(outputs["quantiles"][:, :, index])
+        elif "prediction" in outputs:
             found["prediction"] = outputs["prediction"].reshape(-1)
             for index, level in enumerate(signature.quantiles):
                 found[f"q{level:g}"] = outputs["quantiles"][:, index]

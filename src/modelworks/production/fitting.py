@@ -75,8 +75,8 @@ def fit_task(
         "split": {"method": seen.split.method, "unlabelled": seen.split.unlabelled},
         "findings": seen.findings,
         "recipe": {"name": recipe.card.name, "version": recipe.card.version},
-        "model": _model_json(model),
-        "baselines": {name: _model_json(baseline) for name, baseline in baselines.items()},
+        "model": model_json(model),
+        "baselines": {name: model_json(baseline) for name, baseline in baselines.items()},
         "parts": parts,
     }
     (folder / FIT).write_text(json.dumps(finite(record)), encoding="utf-8")
@@ -134,7 +134,8 @@ def load_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _model_json(model: FittedModel) -> dict[str, Any]:
+def model_json(model: FittedModel) -> dict[str, Any]:
+    """Return what ``fit.json`` keeps of a model beside its graph."""
     diagnostics = {key: value for key, value in model.diagnostics.items() if key != "oof"}
     return {"signature": model.signature.to_json(), "diagnostics": diagnostics}
 

@@ -37,6 +37,7 @@ class Judged:
         findings: ``evaluation``, ``baselines``, ``champion``, ``importance``, ``measured``, ``verdict`` as plain data.
         parts: CPU-seconds by what they were for.
         train: Rows of the table that trained the model.
+        examples: Golden rows, where they are not rows of the table.
     """
 
     record: dict[str, Any]
@@ -47,6 +48,7 @@ class Judged:
     findings: dict[str, Any]
     parts: dict[str, float]
     train: npt.NDArray[np.int64]
+    examples: list[dict[str, Any]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what the plan and the summary of an order go on with."""
@@ -137,7 +139,7 @@ def judge_task(
     with timed(parts, "latency"):
         latency = single_row_latency_ms(session, feeds, limit_ms=task.limits.latency_ms)
         measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
-        measured |= _parity(model)
+        measured |= parity_of(model)
     with timed(parts, "importance"):
         ranking = _importance(session, model, sealed, task) if task.explain else []
     verdict = judge(evaluation, task.gate, task.limits, measured, baselines, record["findings"], champion)
@@ -164,7 +166,7 @@ def judge_task(
     )
 
 
-def _parity(model: FittedModel) -> dict[str, Any]:
+def parity_of(model: FittedModel) -> dict[str, Any]:
     """Return how far the graph's answers were from the fitted model's, if the recipe measured it."""
     worst = model.diagnostics.get("measured", {}).get("parity")
     if worst is None:

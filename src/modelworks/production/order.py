@@ -16,6 +16,7 @@ from modelworks.core.task import Bound, Limits, SplitPolicy, Task, TaskKind
 from modelworks.production.order_fields import ORDER
 from modelworks.production.shapes import Problem, read_document
 from modelworks.production.sources import find_sources, safe_name, source_stem
+from modelworks.production.streams import STREAM_KINDS, all_values
 
 ALL = "*"
 NOT_TARGETS = frozenset(
@@ -324,6 +325,8 @@ def expand(line: Line, schema: Schema) -> list[Task]:
     values = check_settings(line.settings)
     _known_columns(line, schema, values)
     values |= _of_samples(line, schema, values)
+    if values.get("kind") is TaskKind.FORECAST and line.targets == (ALL,):
+        return [Task(name=line.name, data=line.data, target=all_values(schema, values), **values)]
     if line.joint:
         for target in line.targets:
             _known(target, schema, line)
@@ -342,7 +345,10 @@ def _of_samples(line: Line, schema: Schema, values: Mapping[str, Any]) -> dict[s
     from modelworks.data.samples.payload import infer_modality
 
     barred = {*line.targets, *values["exclude"], values.get("weight"), values["split"].group}
-    modality = values.get("modality") or infer_modality(schema, (name for name in barred if name))[0]
+    found = infer_modality(schema, (name for name in barred if name))[0]
+    if values.get("kind") in STREAM_KINDS:
+        found = "series"
+    modality = values.get("modality") or found
     if modality == "table":
         return {"modality": modality}
     given = line.settings.get("limits", {})

@@ -55,6 +55,8 @@ def write_papers(
     evaluation = shown_evaluation(judged.findings)
     cost = _cost(judged)
     more = {"guard": record["findings"], "commands": _commands(task, verdict)}
+    if "samples" in judged.findings:
+        more["samples"] = judged.findings["samples"]
     if verdict.kind is not VerdictKind.RELEASED:
         page = _page(task, judged, profile, lineage, cost, facts["created"], evaluation) | more
         (folder / REPORT).write_text(render_model_report(page), encoding="utf-8")
@@ -152,6 +154,8 @@ def _examples(judged: Judged) -> list[dict[str, Any]]:
     from modelworks.data import typed_columns
     from modelworks.data.samples.payload import payload_values
 
+    if judged.examples is not None:
+        return judged.examples
     rows = judged.train
     chosen = rows[np.linspace(0, len(rows) - 1, min(EXAMPLE_ROWS, len(rows))).astype(np.int64)]
     names = judged.record["features"]

@@ -12,6 +12,7 @@ from modelworks.core.task import Task, TaskKind
 from modelworks.production.forecast import Forecast, forecast_fit, total_of
 from modelworks.production.memory import Facts, Lesson, facts_of
 from modelworks.production.order import Line
+from modelworks.production.streams import is_stream, stream_columns
 
 AFTER_COST = (0.5, 1e-7)
 """CPU-seconds of everything about a task but its fit (survey, baselines, scoring, papers, replay, scheduling): a base,
@@ -19,6 +20,9 @@ and per row x feature x output. Measured with ``benchmarks/order200``, as the ot
 
 EMBED_COST, HEAD_COST, SAMPLE_AFTER = 0.2, 1e-4, 0.8
 """CPU-seconds of a task over samples: fixed, per row of its head, and of everything after."""
+
+STREAM_COST = (2.0, 1e-3)
+"""CPU-seconds of a race on running series: a base, and per value."""
 
 READ_COST = (0.08, 2e-7)
 """CPU-seconds of reading and profiling a table: a base, and per row x column."""
@@ -94,6 +98,8 @@ def plan_task(
     """
     kind, reason, counts, rows = _answer(task, targets, schema.rows)
     _check_metrics(task, kind)
+    if is_stream(task):
+        return _plan_stream(line, task, schema)
     if task.modality != "table":
         return _plan_samples(line, task, schema, (kind, reason, counts, rows), peers)
     features = feature_columns(schema, task)
@@ -140,11 +146,26 @@ def _plan_samples(
     )
 
 
+def _plan_stream(line: Line, task: Task, schema: Schema) -> Planned:
+    """Plan a task on running series: its race takes what the windows cost, at most its budget."""
+    columns = stream_columns(schema, task)
+    facts = facts_of(schema, columns.values, str(task.kind), max(1, schema.rows), [])
+    cost = STREAM_COST[0] + STREAM_COST[1] * schema.rows * len(columns.values)
+    return Planned(
+        line=line,
+        task=task,
+        facts=facts,
+        fit=Forecast(cpu_s=min(cost, task.limits.budget_s), low=cost / 3, high=task.limits.budget_s, basis=0),
+        after=SAMPLE_AFTER,
+        reason=f"running series; {columns.why}",
+    )
+
+
 def _check_metrics(task: Task, kind: str) -> None:
     """Refuse a metric, a gate or quantiles that the kind of task does not know, before anything is fitted."""
-    if task.quantiles and kind and kind != TaskKind.REGRESSION:
+    if task.quantiles and kind and kind not in {TaskKind.REGRESSION, TaskKind.FORECAST}:
         raise TaskError(
-            f"'{task.name}': quantiles are for regression, and this is a {kind} task.",
+            f"'{task.name}': quantiles are for regression and forecasts, and this is a {kind} task.",
             code="MW1221",
             hint="leave quantiles out, or set kind: regression",
         )
@@ -165,6 +186,8 @@ def feature_columns(schema: Schema, task: Task) -> list[str]:
 
 
 def _answer(task: Task, targets: Mapping[str, Any], rows: int) -> tuple[str, str, list[int], int]:
+    if is_stream(task):
+        return str(task.kind), "set by the user", [], rows
     if len(task.targets) > 1:
         positives = [int((targets.get(name) or {}).get("counts", [0, 0])[-1:][0]) for name in task.targets]
         return TaskKind.MULTILABEL, "several targets are predicted together", positives, rows

@@ -38,6 +38,7 @@ from modelworks.production.sample_calls import (
     judge_inputs,
     of_samples,
 )
+from modelworks.production.streams import is_stream
 from modelworks.production.task_data import fitting_part, task_to_json
 from modelworks.production.work import Conditions, Work
 from modelworks.storage.catalog import Catalog
@@ -211,7 +212,8 @@ class Producer:
                     table = again if again is not None else handle
                 planned = plan_task(line, task, schema, found["targets"], lessons, len(tasks))
                 self.plan.tasks.append(planned)
-                heapq.heappush(self._ready, (planned.rank, next(self._number), Work(planned, table, peers)))
+                work = Work(planned, table, () if is_stream(planned.task) else peers)
+                heapq.heappush(self._ready, (planned.rank, next(self._number), work))
             if not handle.memoised:
                 self.plan.read_cpu_s += READ_COST[0] + READ_COST[1] * schema.rows * len(schema.columns)
         except ModelworksError as error:
@@ -238,6 +240,10 @@ class Producer:
         self._fitting += 1
         if work.peers:
             self._embed(work)
+            return
+        if is_stream(work.task):
+            shared = {"task": fitting_part(work.task)}
+            self._fit(work, steps.fit_stream, {"table": work.table.all_outputs()}, shared, 1)
             return
         params = {
             "task": fitting_part(work.task),
@@ -316,7 +322,8 @@ class Producer:
             model = handle.outputs[f"head-{work.place}.onnx"][0]
         else:
             work.fitted = handle.value
-            self._learn(work, handle)
+            if not is_stream(task):
+                self._learn(work, handle)
             model = handle.tree
             inputs = {
                 "table": work.table.all_outputs(),
@@ -338,7 +345,7 @@ class Producer:
             "created": work.created,
         }
         work.judged = self._call(
-            steps.judge_sample if work.peers else steps.judge,
+            self._judge_step(work),
             inputs,
             {"task": data, "facts": facts},
             label=task.name,
@@ -346,6 +353,12 @@ class Producer:
             resources=Resources(memory_mb=task.limits.memory_mb),
         )
         self._then[id(work.judged)] = lambda ended: self._judged(work, ended)
+
+    @staticmethod
+    def _judge_step(work: Work) -> Step:
+        if work.peers:
+            return steps.judge_sample
+        return steps.judge_stream if is_stream(work.task) else steps.judge
 
     def _learn(self, work: Work, handle: Handle) -> None:
         value = handle.value

@@ -9,6 +9,7 @@ from typing import Any
 from modelworks.core.schema import Schema
 from modelworks.core.task import Task
 from modelworks.production.embedding import sample_part
+from modelworks.production.streams import is_stream
 from modelworks.production.task_data import fitting_part
 from modelworks.production.work import Work
 from modelworks.workflow.call import Artifact, Handle, Input
@@ -96,4 +97,4 @@ def judge_inputs(
 
 def of_samples(tasks: Sequence[Task]) -> list[Task]:
     """Return the tasks over samples among the tasks of a line."""
-    return [task for task in tasks if task.modality != "table"]
+    return [task for task in tasks if task.modality != "table" and not is_stream(task)]

@@ -112,6 +112,44 @@ def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
+    version=1,
+    outputs=("model.onnx", "fit.json", "first.npy"),
+    sources=(
+        f"{HOUSE}.stream_fitting",
+        f"{HOUSE}.streams",
+        "modelworks.data.samples.panel",
+        "modelworks.algorithms.series",
+    ),
+)
+def fit_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Seal the end of each running series, fit the recipe and the baselines on the rest."""
+    from modelworks.production.stream_fitting import fit_stream as fit_on_stream
+
+    task = task_from_json({"name": "task", "data": "", **params["task"]})
+    return fit_on_stream(inputs["table"], task, folder)
+
+
+@step(
+    version=1,
+    outputs=("judged.json",),
+    sources=(f"{HOUSE}.stream_judging", f"{HOUSE}.judging", f"{HOUSE}.papers", f"{HOUSE}.streams"),
+)
+def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Score the shipped graph on the sealed end of time, hold it to the gate, and write its package or its report."""
+    from modelworks.production.papers import write_papers
+    from modelworks.production.stream_judging import judge_stream as judge_on_stream
+
+    task = task_from_json(params["task"])
+    facts = params["facts"]
+    judged = judge_on_stream(
+        inputs["table"], inputs["fit"], inputs.get("champion"), task, facts["looks"], folder
+    )
+    mark = own_cpu_s()
+    papers = write_papers(judged, inputs["table"], inputs["key"].parent, task, facts, folder)
+    return {**judged.to_json(), **papers, "parts": {**judged.parts, "papers": own_cpu_s() - mark}}
+
+
+@step(
     version=2,
     outputs=("judged.json",),
     sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.judging", f"{HOUSE}.papers"),

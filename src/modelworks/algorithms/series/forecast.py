@@ -20,12 +20,13 @@ from modelworks.core.errors import DataError
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.task import TaskKind
 from modelworks.data.samples.panel import Panel
+from modelworks.evaluation import normal
 
 Rows = npt.NDArray[np.float32]
 
 CARD = Card(
     name="series.forecast",
-    version=1,
+    version=2,
     kinds=frozenset({TaskKind.FORECAST}),
     summary="Global linear maps and small networks beside naive and smoothing forecasts, blended by rolling origin.",
     source="Zeng et al. 2023 (linear forecasters); Toner and Darlow 2024 (closed form); Caruana et al. 2004 (blending)",
@@ -104,12 +105,13 @@ class ForecastRecipe:
         """Return the plain forecasts that a model must hold against, as graphs over the same inputs."""
         problem = self.problem(panel)
         found = {}
-        lags = {"last value": 1, "seasonal naive": problem.panel.season}
-        for name, lag in lags.items():
-            if name == "seasonal naive" and lag == 1:
+        plain: dict[str, Member | None] = {"last value": self._repeat(problem, 1)}
+        if problem.panel.season > 1:
+            plain["seasonal naive"] = self._repeat(problem, problem.panel.season)
+        plain["Holt-Winters"] = racing.best_smoothing(problem)
+        for name, member in plain.items():
+            if member is None:
                 continue
-            view = View(length=problem.length, mode="plain", extras=False)
-            member = Member(name=name, view=view, map=repeat_map(problem.length, self.horizon, lag))
             raced = racing.alone(problem, member)
             native = Forecaster(
                 problem=problem,
@@ -120,6 +122,12 @@ class ForecastRecipe:
             )
             found[name] = native.model({"chosen": name, **problem.describe()})
         return found
+
+    def _repeat(self, problem: Problem, lag: int) -> Member:
+        view = View(length=problem.length, mode="plain", extras=False)
+        return Member(
+            name=f"value {lag} steps ago", view=view, map=repeat_map(problem.length, self.horizon, lag)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +177,14 @@ def conformal(raced: Raced, problem: Problem, levels: tuple[float, ...]) -> Rows
     """Return quantiles of the error over the window's own spread, per step, from origins no member was fitted on.
 
     Split conformal prediction (Lei et al., JASA 113, 2018): the level is corrected for the number of errors. Where
-    origins are few, neighbouring steps lend theirs.
+    origins are few, neighbouring steps lend theirs. Errors of overlapping horizons are no new evidence, and the members
+    were chosen at these origins: where few horizons lie apart, distances from the middle grow as Student's t does over
+    the normal quantile with as many degrees of freedom.
     """
     errors = (raced.truth - raced.blend) / raced.spread[:, None]
     offsets = np.zeros((problem.horizon, len(levels)), np.float32)
+    apart = len(problem.panel.names) * problem.stretch / problem.horizon
+    widening = np.array([_widening(level, apart) for level in levels], np.float32)
     reach = 0 if len(errors) >= 200 else 2 if len(errors) >= 40 else problem.horizon
     for step in range(problem.horizon):
         part = errors[:, max(0, step - reach) : step + reach + 1]
@@ -182,7 +194,15 @@ def conformal(raced: Raced, problem: Problem, levels: tuple[float, ...]) -> Rows
         for index, level in enumerate(levels):
             rank = level * (len(known) + 1) - 1
             offsets[step, index] = np.interp(rank, np.arange(len(known)), known)
+        middle = np.float32(np.median(known))
+        offsets[step] = middle + (offsets[step] - middle) * widening
     return np.sort(offsets, axis=1)
+
+
+def _widening(level: float, freedom: float) -> float:
+    """Return Student's quantile over the normal one of a level; 1 in the middle."""
+    usual = normal.quantile(level)
+    return normal.student_quantile(level, freedom) / usual if abs(usual) > 1e-6 else 1.0
 
 
 def sealed_windows(panel: Panel, problem: Problem, first: npt.NDArray[np.int64], stride: int = 1) -> Windows:

@@ -194,6 +194,14 @@ def alone(problem: Problem, member: Member) -> Raced:
     )
 
 
+def best_smoothing(problem: Problem) -> Member | None:
+    """Return the smoothing that is best at the rolling origins; ``None`` where windows are too short for it."""
+    measured = _field(problem)
+    members = [member for member in _fixed(problem, measured.history) if member.name.startswith("smoothing")]
+    losses = [measured.loss(measured.predict(member)) for member in members]
+    return members[int(np.argmin(losses))] if members else None
+
+
 def race(problem: Problem, budget: Budget, seed: int) -> Raced:
     """Fit members before the stretch, blend them by their errors in it, and refit those that are blended."""
     budget.check()

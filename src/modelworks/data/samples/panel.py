@@ -65,11 +65,15 @@ class Panel:
 
     def cut(self, drop: int) -> Panel:
         """Return the panel without the last ``drop`` values of each series; series that end up empty are left out."""
-        kept = [index for index, item in enumerate(self.values) if item.shape[1] > drop]
+        return self.until(self.lengths - drop)
+
+    def until(self, ends: Integers) -> Panel:
+        """Return the panel with the first ``ends[i]`` values of series ``i``; empty series are left out."""
+        kept = [index for index, end in enumerate(ends.tolist()) if end > 0]
         return replace(
             self,
             names=tuple(self.names[index] for index in kept),
-            values=tuple(self.values[index][:, : self.values[index].shape[1] - drop] for index in kept),
+            values=tuple(self.values[index][:, : ends[index]] for index in kept),
             future=tuple(self.future[index] for index in kept) if self.future else (),
             starts=self.starts[kept],
         )

@@ -211,7 +211,7 @@ def _wordy_kind(
     words = sum(_word_count(text) for text in sample) / len(sample)
     share = distinct / present
     if share > 0.95 and present >= 20:
-        if is_id_name(name) or words < 1.2:
+        if (is_id_name(name) and words < 4) or words < 1.2:
             return ColumnKind.IDENTIFIER, "codes that name rows: nearly every one occurs once"
         if _PERSON_NAME.search(name) and words <= 6:
             return ColumnKind.IDENTIFIER, "names of rows: nearly every one occurs once"

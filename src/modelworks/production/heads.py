@@ -77,25 +77,17 @@ def fit_line(
         keys = sample_keys(table_folder, table, payload)
         parted = [_part(table, schema, keys, task, payload, lots, shared=len(tasks) > 1) for task in tasks]
     with timed(parts, "fit"):
-        backbones = {name: load_backbone(place) for name, place in embedded.items()}
+        plain = load_backbone(reference)
+        # The reference is a candidate too: where the plain look says more, it is what should ship.
+        places = {**embedded, plain.name: reference}
+        backbones = {name: load_backbone(place) for name, place in places.items()}
         pool = _pool(table, parted)
-        training = _training(
-            parted,
-            pool,
-            backbones,
-            {name: load_embeddings(place)[pool] for name, place in embedded.items()},
-            payload,
-        )
+        looks = {name: load_embeddings(place)[pool] for name, place in places.items()}
+        training = _training(parted, pool, backbones, looks, payload)
         heads = _fit(training, parted, tasks[0])
     with timed(parts, "baselines"):
-        plain = load_backbone(reference)
-        plain_heads = _fit(
-            _training(
-                parted, pool, {plain.name: plain}, {plain.name: load_embeddings(reference)[pool]}, payload
-            ),
-            parted,
-            tasks[0],
-        )
+        alone = _training(parted, pool, {plain.name: plain}, {plain.name: looks[plain.name]}, payload)
+        plain_heads = _fit(alone, parted, tasks[0])
     with timed(parts, "write"):
         values = [
             _write(
@@ -243,7 +235,7 @@ def _write(
     (folder / f"head-{index}.onnx").write_bytes(head.onnx)
     baselines: dict[str, Any] = {"constant": {}}
     (folder / f"constant-{index}.onnx").write_bytes(constant_head(train, head.backbone))
-    if not isinstance(plain, ModelworksError):
+    if not isinstance(plain, ModelworksError) and plain.backbone != head.backbone:
         baselines["reference"] = {"backbone": plain.backbone, "oof_loss": plain.diagnostics.get("oof_loss")}
         (folder / f"reference-{index}.onnx").write_bytes(plain.onnx)
     rows = np.full(table.num_rows, UNUSED, np.int8)

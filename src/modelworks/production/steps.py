@@ -76,7 +76,7 @@ def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=2,
+    version=3,
     outputs=("embeddings.npy", "backbone.onnx", "backbone.json"),
     sources=(f"{HOUSE}.embedding", "modelworks.data.samples.parting", "modelworks.algorithms.backbones"),
 )
@@ -90,7 +90,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=1,
+    version=2,
     sources=(
         f"{HOUSE}.heads",
         f"{HOUSE}.embedding",

@@ -199,14 +199,18 @@ def part_samples(lots: Lots, target: Target, share: float, seed: int, *, shared:
 def _lowest(
     lot: npt.NDArray[np.float64], strata: npt.NDArray[np.int64], share: float
 ) -> npt.NDArray[np.bool_]:
-    """Seal in each stratum the samples with the lowest lots, none above the margin, never a whole stratum."""
-    sealed = np.zeros(len(lot), bool)
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        levels = np.sort(lot[members])
-        if levels[0] == levels[-1]:
+    """Seal in each stratum the samples with the lowest lots, none above the margin, never a whole stratum.
+
+    Copies of one sample stay together and belong to the stratum of the first of them, whatever their labels say.
+    """
+    levels, first, unit, sizes = np.unique(lot, return_index=True, return_inverse=True, return_counts=True)
+    sealed = np.zeros(len(levels), bool)
+    for stratum in np.unique(strata[first]):
+        members = np.flatnonzero(strata[first] == stratum)[:-1]
+        if not len(members):
             continue
-        wanted = max(1, round(share * len(members)))
-        cut = min(levels[wanted - 1], levels[levels < levels[-1]][-1])
-        sealed[members] = (lot[members] <= cut) & (lot[members] < MARGIN * share)
-    return sealed
+        reached = np.cumsum(sizes[members]) - sizes[members] / 2
+        total = sizes[strata[first] == stratum].sum()
+        chosen = (reached <= share * total) | (np.arange(len(members)) == 0)
+        sealed[members] = chosen & (levels[members] < MARGIN * share)
+    return np.asarray(sealed[unit], dtype=bool)

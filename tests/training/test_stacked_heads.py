@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from modelworks.core.errors import DataError
-from modelworks.training.heads import HeadTask, fit_heads, platt_scaling
+from modelworks.training import ridge
+from modelworks.training.calibration import platt_many, platt_scaling
+from modelworks.training.heads import HeadTask, fit_heads
 
 
 def _samples(n: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,3 +87,61 @@ def test_platt_never_turns_the_order_around() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(DataError, match="1 class"):
         fit_heads(np.ones((5, 2), np.float32), [HeadTask(name="x", labels=np.zeros(5, np.int64), classes=2)])
+
+
+def test_heads_that_each_lack_other_labels_share_one_factorisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(9)
+    x, y = _samples(600, 24, 9)
+    tasks = [HeadTask(name="all", labels=y, classes=0)]
+    for index in range(6):
+        labels = (x @ rng.normal(size=24) + rng.normal(size=600) > 0).astype(np.int64)
+        labels[rng.random(600) < 0.3] = -1
+        tasks.append(HeadTask(name=f"b{index}", labels=labels, classes=2))
+    three = np.digitize(y, [-2, 2]).astype(np.int64)
+    three[rng.random(600) < 0.2] = -1
+    tasks.append(HeadTask(name="three", labels=three, classes=3))
+    few = np.full(600, -1)
+    few[:8] = np.arange(8) % 2
+    tasks.append(HeadTask(name="few", labels=few, classes=2))
+    alone = [fit_heads(x, [task], penalties=[0.01])[0] for task in tasks]
+    seen = []
+    real = ridge.factorise
+    monkeypatch.setattr(
+        "modelworks.training.heads.factorise", lambda rows: seen.append(len(rows)) or real(rows)
+    )
+    together = fit_heads(x, tasks, penalties=[0.01])
+    assert seen == [600, 8]
+    for one, other in zip(together, alone, strict=True):
+        assert one.rows == other.rows
+        assert one.left_out.shape == other.left_out.shape
+        assert one.loss == pytest.approx(other.loss, rel=0.05)
+        scores = x @ one.weights + one.bias
+        expected = x @ other.weights + other.bias
+        np.testing.assert_allclose(scores, expected, atol=0.08 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_pooled_calibration_equals_that_of_single_rows(share: float) -> None:
+    rng = np.random.default_rng(10)
+    scores = rng.normal(size=(5000, 3)) * [1.0, 0.2, 30.0]
+    positive = rng.random((5000, 3)) < 1 / (1 + np.exp(-(scores / [1.0, 0.2, 30.0] * 2 + np.log(share))))
+    known = rng.random((5000, 3)) < 0.8
+    slope, shift = platt_many(scores, positive, known)
+    for task in range(3):
+        rows = known[:, task]
+        total, hits = rows.sum(), positive[rows, task].sum()
+        targets = np.where(positive[rows, task], (hits + 1) / (hits + 2), 1 / (total - hits + 2))
+        p = 1 / (1 + np.exp(-(slope[task] * scores[rows, task] + shift[task])))
+        assert abs((p - targets).sum()) < 0.5
+        assert abs(((p - targets) * scores[rows, task]).sum()) < 0.01 * np.abs(scores[rows, task]).sum()
+
+
+def test_large_problems_choose_about_the_penalty_of_exact_leave_one_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = _samples(400, 60, 11)
+    task = HeadTask(name="r", labels=y, classes=0)
+    exact = fit_heads(x, [task])[0]
+    monkeypatch.setattr(ridge, "SMALL", 0)
+    quick = fit_heads(x, [task])[0]
+    assert quick.loss <= exact.loss * 1.02

@@ -97,6 +97,8 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
         "modelworks.data.samples.parting",
         "modelworks.algorithms.samples",
         "modelworks.training.heads",
+        "modelworks.training.ridge",
+        "modelworks.training.calibration",
     ),
 )
 def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:

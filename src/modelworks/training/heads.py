@@ -1,4 +1,4 @@
-"""Many linear heads on one set of embeddings: one factorisation, exact leave-one-out, calibration for all at once."""
+"""Many linear heads on one set of embeddings: one factorisation, leave-one-out choice, calibration for all at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from modelworks.core.errors import DataError
+from modelworks.training.calibration import log_sum_exp, platt_many, vector_scaling
+from modelworks.training.ridge import Factor, Ridge, factorise, fit_complete, fit_masked
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 MISSING = 255
 DEFAULT_PENALTIES = tuple(float(10.0**power) for power in range(-4, 4))
+PATTERNS = 3
+"""So many patterns of missing labels get a factorisation of their own; beyond that they share one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class HeadTask:
     classes: int
 
     @property
-    def labelled(self) -> npt.NDArray[np.bool_]:
+    def labelled(self) -> Mask:
         """Which samples carry a label for this task."""
         if self.classes:
             return np.asarray(self.labels >= 0)
@@ -63,25 +68,16 @@ class LinearHead:
     rows: int
 
 
-@dataclass(frozen=True)
-class _Factor:
-    """Centred samples as ``left * sqrt(values) @ right.T``."""
-
-    mean: Doubles
-    left: Doubles
-    values: Doubles
-    right: Doubles
-
-
 def fit_heads(
     embeddings: Floats, tasks: Sequence[HeadTask], *, penalties: Sequence[float] = DEFAULT_PENALTIES
 ) -> list[LinearHead]:
-    """Fit a ridge head for every task in one pass and calibrate it on its exact leave-one-out predictions.
+    """Fit a ridge head for every task in one pass and calibrate it on its leave-one-out predictions.
 
     Tasks that are labelled on the same samples share one eigendecomposition (of the smaller of the covariance and the
-    Gram matrix) and one matrix product per penalty. The penalty of each task is the one with the least leave-one-out
-    squared error; class scores become probabilities by Platt scaling (binary) or vector scaling (multiclass) on the
-    left-out scores.
+    Gram matrix). Where many tasks lack labels of their own, they share the one of all samples (``ridge.fit_masked``);
+    a task with few labels has a small problem of its own. The penalty of each task is the one with the least
+    leave-one-out squared error; class scores become probabilities by Platt scaling (binary) or vector scaling
+    (multiclass) on the left-out scores.
 
     Args:
         embeddings: ``[n, d]``.
@@ -102,12 +98,35 @@ def fit_heads(
         _check(task, len(embeddings))
         groups.setdefault(np.packbits(task.labelled).tobytes(), []).append(index)
     heads: dict[int, LinearHead] = {}
+    shared: list[int] = []
+    whole: Factor | None = None
     for indices in groups.values():
         labelled = tasks[indices[0]].labelled
-        rows = embeddings if labelled.all() else embeddings[labelled]
-        factor = _factorise(rows)
-        heads.update(_fit_group(factor, [(index, tasks[index]) for index in indices], labelled, penalties))
+        if _shares(labelled, embeddings.shape[1], len(groups)):
+            shared += indices
+            continue
+        own = [tasks[index] for index in indices]
+        factor = factorise(embeddings if labelled.all() else embeddings[labelled])
+        whole = factor if labelled.all() else whole
+        targets, blocks = _stacked(own, labelled)
+        fitted = fit_complete(factor, targets, blocks, penalties)
+        found = _calibrated(own, blocks, fitted, np.ones((len(targets), len(own)), bool), labelled)
+        heads.update(zip(indices, found, strict=True))
+    if shared:
+        shared.sort()
+        own = [tasks[index] for index in shared]
+        everything = np.ones(len(embeddings), bool)
+        targets, blocks = _stacked(own, everything)
+        known = np.stack([task.labelled for task in own], axis=1)
+        wide = np.repeat(known, [block.stop - block.start for block in blocks], axis=1)
+        fitted = fit_masked(whole or factorise(embeddings), targets, wide, blocks, penalties)
+        heads.update(zip(shared, _calibrated(own, blocks, fitted, known, everything), strict=True))
     return [heads[index] for index in range(len(tasks))]
+
+
+def _shares(labelled: Mask, width: int, patterns: int) -> bool:
+    """Say whether a pattern of labels uses the factorisation of all samples: its own would cost more."""
+    return patterns > PATTERNS and not labelled.all() and 2 * int(labelled.sum()) > min(len(labelled), width)
 
 
 def _check(task: HeadTask, rows: int) -> None:
@@ -116,7 +135,8 @@ def _check(task: HeadTask, rows: int) -> None:
             f"Task '{task.name}' has {len(task.labels)} labels for {rows} embeddings.", code="MW1110"
         )
     present = task.labels[task.labelled]
-    if len(present) < 2 or (task.classes and len(np.unique(present)) < 2):
+    several = len(present) > 0 and present.min() < present.max()
+    if len(present) < 2 or (task.classes and not several):
         raise DataError(
             f"Task '{task.name}' has {len(present)} labelled samples of {len(np.unique(present))} class(es).",
             code="MW1111",
@@ -124,175 +144,61 @@ def _check(task: HeadTask, rows: int) -> None:
         )
 
 
-def _factorise(rows: Floats) -> _Factor:
-    mean = rows.mean(axis=0, dtype=np.float64)
-    centred = rows - mean.astype(np.float32)
-    if len(rows) >= rows.shape[1]:
-        values, right = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-        keep = values > max(values[-1], 1e-30) * 1e-7
-        values, right = values[keep], right[:, keep]
-        left = (centred @ (right / np.sqrt(values)).astype(np.float32)).astype(np.float64)
-    else:
-        values, left = np.linalg.eigh((centred @ centred.T).astype(np.float64))
-        keep = values > max(values[-1], 1e-30) * 1e-7
-        values, left = values[keep], left[:, keep]
-        right = (centred.T @ (left / np.sqrt(values)).astype(np.float32)).astype(np.float64)
-    return _Factor(mean=mean, left=left, values=values, right=right)
-
-
-def _targets(tasks: Sequence[HeadTask], labelled: npt.NDArray[np.bool_]) -> tuple[Doubles, list[slice]]:
+def _stacked(tasks: Sequence[HeadTask], rows: Mask) -> tuple[Floats, list[slice]]:
     """Stack all tasks as columns: -1/+1 for binary, one column per class, the value for regression."""
-    columns: list[Doubles] = []
-    slices: list[slice] = []
-    for task in tasks:
-        labels = task.labels[labelled]
+    widths = [task.classes if task.classes > 2 else 1 for task in tasks]
+    ends = np.cumsum(widths)
+    blocks = [slice(int(end) - width, int(end)) for end, width in zip(ends, widths, strict=True)]
+    columns = np.empty((int(rows.sum()), int(ends[-1])), np.float32)
+    for task, block in zip(tasks, blocks, strict=True):
+        labels = task.labels[rows]
         if task.classes == 2:
-            block = np.where(labels == 1, 1.0, -1.0)[:, None]
+            columns[:, block.start] = np.where(labels == 1, 1.0, -1.0)
         elif task.classes:
-            block = (labels[:, None] == np.arange(task.classes)).astype(np.float64)
+            columns[:, block] = labels[:, None] == np.arange(task.classes)
         else:
-            block = labels.astype(np.float64)[:, None]
-        start = sum(part.shape[1] for part in columns)
-        columns.append(block)
-        slices.append(slice(start, start + block.shape[1]))
-    return np.hstack(columns), slices
-
-
-def _fit_group(
-    factor: _Factor,
-    tasks: Sequence[tuple[int, HeadTask]],
-    labelled: npt.NDArray[np.bool_],
-    penalties: Sequence[float],
-) -> dict[int, LinearHead]:
-    targets, slices = _targets([task for _, task in tasks], labelled)
-    mean = targets.mean(axis=0)
-    centred = targets - mean
-    projected = factor.left.T @ centred
-    squares = factor.left**2
-    best_error = np.full(len(tasks), np.inf)
-    best: list[tuple[float, Doubles]] = [(0.0, np.empty((0, 0)))] * len(tasks)
-    scale = float(factor.values.mean()) if len(factor.values) else 1.0
-    for penalty in penalties:
-        shrink = factor.values / (factor.values + penalty * scale)
-        leverage = squares @ shrink + 1.0 / len(targets)
-        residual = (centred - factor.left @ (shrink[:, None] * projected)) / (1.0 - leverage)[:, None]
-        errors = (residual**2).mean(axis=0)
-        for position, columns in enumerate(slices):
-            error = float(errors[columns].mean())
-            if error < best_error[position]:
-                best_error[position] = error
-                best[position] = (penalty, targets[:, columns] - residual[:, columns])
-    chosen = np.concatenate(
-        [
-            np.full(columns.stop - columns.start, penalty)
-            for columns, (penalty, _) in zip(slices, best, strict=True)
-        ]
-    )
-    solved = factor.right @ (
-        projected * np.sqrt(factor.values)[:, None] / (factor.values[:, None] + chosen[None, :] * scale)
-    )
-    offsets = mean - factor.mean @ solved
-    return {
-        index: _calibrated(task, solved[:, columns], offsets[columns], penalty, scores, labelled)
-        for (index, task), columns, (penalty, scores) in zip(tasks, slices, best, strict=True)
-    }
+            columns[:, block.start] = np.where(np.isfinite(labels), labels, 0.0)
+    return columns, blocks
 
 
 def _calibrated(
-    task: HeadTask,
-    weights: Doubles,
-    offset: Doubles,
-    penalty: float,
-    scores: Doubles,
-    labelled: npt.NDArray[np.bool_],
-) -> LinearHead:
-    labels = task.labels[labelled]
-    if task.classes == 0:
-        slope, shift = np.ones(1), np.zeros(1)
-        loss = float(((scores[:, 0] - labels) ** 2).mean())
-    elif task.classes == 2:
-        slope, shift = platt_scaling(scores[:, 0], labels == 1)
-        margin = np.where(labels == 1, 1.0, -1.0) * (scores[:, 0] * slope[0] + shift[0])
-        loss = float(np.logaddexp(0.0, -margin).mean())
-    else:
-        slope, shift = vector_scaling(scores, labels.astype(np.int64))
-        logits = scores * slope + shift
-        loss = float((_log_sum_exp(logits) - logits[np.arange(len(labels)), labels.astype(np.int64)]).mean())
-    return LinearHead(
-        name=task.name,
-        weights=(weights * slope).astype(np.float32),
-        bias=(offset * slope + shift).astype(np.float32),
-        penalty=penalty,
-        left_out=(scores * slope + shift).astype(np.float32),
-        loss=loss,
-        rows=len(labels),
-    )
-
-
-def platt_scaling(scores: Doubles, positive: npt.NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
-    """Fit ``P(positive) = sigmoid(slope * score + shift)`` by Newton's method with Platt's smoothed targets.
-
-    Returns:
-        ``slope [1]`` (never negative) and ``shift [1]``.
-
-    Source: Platt (1999); Lin, Lin & Weng (2007), A note on Platt's probabilistic outputs.
-    """
-    count = float(positive.sum())
-    targets = np.where(positive, (count + 1) / (count + 2), 1 / (len(scores) - count + 2))
-    design = np.stack([scores, np.ones(len(scores))], axis=1)
-    solution = np.array([1.0, np.log((count + 1) / (len(scores) - count + 1))])
-
-    def loss(candidate: Doubles) -> float:
-        z = design @ candidate
-        return float((np.logaddexp(0.0, z) - targets * z).sum())
-
-    current = loss(solution)
-    for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-np.clip(design @ solution, -40, 40)))
-        gradient = design.T @ (p - targets)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        size = 1.0
-        while size > 1e-6 and loss(solution - size * step) > current + 1e-12:
-            size /= 2
-        solution = solution - size * step
-        previous, current = current, loss(solution)
-        if previous - current < 1e-9 * (1 + abs(current)):
-            break
-    if solution[0] < 0:
-        return np.zeros(1), np.array([np.log((count + 1) / (len(scores) - count + 1))])
-    return solution[:1], solution[1:]
-
-
-def vector_scaling(scores: Doubles, labels: npt.NDArray[np.int64]) -> tuple[Doubles, Doubles]:
-    """Fit ``softmax(slope * scores + shift)`` with one slope for all classes and one shift per class.
-
-    The shifts are pulled to zero so that a class seen a few times keeps its score.
-
-    Returns:
-        ``slope [classes]`` (equal entries) and ``shift [classes]``.
-
-    Source: Guo et al. (2017), On calibration of modern neural networks.
-    """
-    from scipy.optimize import minimize
-
-    classes = scores.shape[1]
-    hot = (labels[:, None] == np.arange(classes)).astype(np.float64)
-
-    def objective(values: Doubles) -> tuple[float, Doubles]:
-        logits = scores * np.exp(values[0]) + values[1:]
-        normaliser = _log_sum_exp(logits)
-        error = np.exp(logits - normaliser[:, None]) - hot
-        loss = float((normaliser - (logits * hot).sum(axis=1)).sum() + 0.5 * (values[1:] ** 2).sum())
-        slope = float((error * scores).sum() * np.exp(values[0]))
-        return loss, np.concatenate([[slope], error.sum(axis=0) + values[1:]])
-
-    start = np.zeros(classes + 1)
-    start[0] = np.log(4.0)
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=[(-3, 6)] + [(-8, 8)] * classes)
-    return np.full(classes, float(np.exp(found.x[0]))), np.asarray(found.x[1:])
-
-
-def _log_sum_exp(logits: Doubles) -> Doubles:
-    top = logits.max(axis=1)
-    return np.asarray(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)))
+    tasks: Sequence[HeadTask], blocks: Sequence[slice], fitted: Ridge, known: Mask, rows: Mask
+) -> list[LinearHead]:
+    """Turn fitted columns into heads; ``known [rows, tasks]``."""
+    slope, shift = np.ones(fitted.weights.shape[1]), np.zeros(fitted.weights.shape[1])
+    loss = np.zeros(len(tasks))
+    scores = fitted.left_out.astype(np.float64)
+    labels = [task.labels[rows] for task in tasks]
+    binary = [index for index, task in enumerate(tasks) if task.classes == 2]
+    if binary:
+        columns = [blocks[index].start for index in binary]
+        positive = np.stack([labels[index] == 1 for index in binary], axis=1)
+        mask = known[:, binary]
+        slope[columns], shift[columns] = platt_many(scores[:, columns], positive, mask)
+        margin = np.where(positive, 1.0, -1.0) * (scores[:, columns] * slope[columns] + shift[columns])
+        loss[binary] = (np.logaddexp(0.0, -margin) * mask).sum(axis=0) / mask.sum(axis=0)
+    for index, task in enumerate(tasks):
+        block, present = blocks[index], known[:, index]
+        if task.classes == 0:
+            loss[index] = float(((scores[present, block.start] - labels[index][present]) ** 2).mean())
+        elif task.classes > 2:
+            truth = labels[index][present].astype(np.int64)
+            slope[block], shift[block] = vector_scaling(scores[present][:, block], truth)
+            logits = scores[present][:, block] * slope[block] + shift[block]
+            loss[index] = float((log_sum_exp(logits) - logits[np.arange(len(truth)), truth]).mean())
+    weights = (fitted.weights * slope).astype(np.float32)
+    bias = (fitted.bias * slope + shift).astype(np.float32)
+    left_out = (scores * slope + shift).astype(np.float32)
+    complete = bool(known.all())
+    return [
+        LinearHead(
+            name=task.name,
+            weights=weights[:, block],
+            bias=bias[block],
+            penalty=float(fitted.penalties[block.start]),
+            left_out=left_out[:, block] if complete else left_out[known[:, index]][:, block],
+            loss=float(loss[index]),
+            rows=int(known[:, index].sum()),
+        )
+        for index, (task, block) in enumerate(zip(tasks, blocks, strict=True))
+    ]

@@ -40,7 +40,7 @@ class SampleHeads:
         """What the recipe is."""
         return Card(
             name="samples.heads",
-            version=1,
+            version=2,
             kinds=KINDS,
             summary="Ridge heads with exact leave-one-out choice and calibration on shared embeddings.",
             source="Allen (1974), PRESS; Rifkin & Lippert (2007), Notes on regularized least squares; Platt (1999)",

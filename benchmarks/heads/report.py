@@ -1,0 +1,106 @@
+"""Turn the rows of the results into the dated report.
+
+python -m benchmarks.heads.report
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+from benchmarks.heads.results import RESULTS, rows
+from modelworks.compute.device import this_machine
+
+HEADER = """# One backbone, many heads
+
+{day}. {cpu}, {cores} cores shared with other work (load 4 to 8), {features}; {versions}.
+One thread (`OMP_NUM_THREADS=1`); CPU-seconds count, wall time is that of a crowded machine.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.cost [--missing 0.3]
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.accuracy
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.served
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.few
+
+Set: celeba40_a, 40 attributes of 4,000 faces at 89x109 pixels; 1 to 3000 train, 3001 to 4000 test (the set names no
+persons: one may be in both parts). The tasks beyond 40 are derived: pairs of attributes ("a and b") with at least 30
+positive training faces. Backbone: `images.patches`, learned from the training faces without labels. `recipe` is the
+version of `samples.heads`: 1 factorised once per pattern of missing labels and calibrated task by task.
+"""
+
+
+def main() -> int:
+    """Write the report beside the results."""
+    machine, found = this_machine(), rows()
+    text = HEADER.format(
+        day=RESULTS.stem, cpu=machine.cpu, cores=machine.cores, features=" ".join(machine.features),
+        versions=", ".join(
+            f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "onnxruntime", "scikit-learn")
+        ),
+    )  # fmt: skip
+    text += _table(
+        "Cost of the n-th task on cached embeddings",
+        (
+            "recipe",
+            "missing",
+            "tasks",
+            "cpu_s",
+            "times_one",
+            "wall_s",
+            "before_mb",
+            "peak_mb",
+            "heads_mb",
+            "repeats",
+        ),
+        [row for row in found if row["part"] == "cost"],
+    )
+    text += _table(
+        "Forty heads of one pass, and a probe fitted for every task on its own (mean over tasks, 95 % limits)",
+        (
+            "recipe",
+            "model",
+            "accuracy",
+            "log_loss",
+            "auc",
+            "cpu_s",
+            "heads_minus_this",
+            "log_loss_heads_minus_this",
+        ),
+        [row for row in found if row["part"] == "accuracy"],
+    )
+    text += _table(
+        "Networks from scratch (`deep.images`) on single tasks",
+        ("recipe", "task", "budget_s", "cpu_s", "network", "head", "network_minus_head"),
+        [row for row in found if row["part"] == "networks"],
+    )
+    text += _table(
+        "Forty heads in the engine, one new image a request, median milliseconds of wall time",
+        ("recipe", "heads", "sessions", "one_ms", "together_ms", "apart_ms", "resident_mb", "packages_mb"),
+        [row for row in found if row["part"] == "served"],
+    )
+    text += _table(
+        "Few labels: accuracy on the test part, mean over seeds with 95 % limits of the mean",
+        ("recipe", "set", "classes", "shots", "accuracy", "low", "high", "spread", "seeds"),
+        [row for row in found if row["part"] == "few"],
+    )
+    notes = RESULTS.with_name("notes.md")
+    text += "\n" + notes.read_text(encoding="utf-8") if notes.exists() else ""
+    RESULTS.with_suffix(".md").write_text(text, encoding="utf-8")
+    return 0
+
+
+def _table(title: str, columns: tuple[str, ...], found: list[dict[str, Any]]) -> str:
+    if not found:
+        return ""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row.get(name, "")) for name in columns) + " |" for row in found]
+    return f"\n## {title}\n\n" + "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['mean']} ({value['low']} to {value['high']})"
+    return str(value)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -77,6 +77,20 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Pixels:
         ) from error
 
 
+def thumbnail(data: bytes, side: int) -> tuple[bytes, str]:
+    """Return an encoded image made small (longest side ``side`` pixels) and its media type, for a page.
+
+    Raises:
+        DataError, LimitError, MissingExtra: See ``decode_image``.
+    """
+    pixels = decode_image(data, ImageLimits(side=max(side, 1)))
+    from PIL import Image
+
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, format="JPEG", quality=82)
+    return written.getvalue(), "image/jpeg"
+
+
 def _rgb(image: Any) -> Any:
     from PIL import Image
 

@@ -75,6 +75,7 @@ class SealedSamples:
         numbers = np.flatnonzero(sides == SEALED)
         target = read_target(self.table, self.schema, task.target, self.kind, self.classes or None)
         self.numbers = numbers[target.present[numbers]]
+        self.labels = target.values
         self.truth = target.values[self.numbers]
         self.rows = len(self.numbers)
         names = [name for name in task.slices if self.schema[name]]
@@ -132,6 +133,8 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
         )
         measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
         measured |= {"parity": parity} if parity else {}
+    with timed(parts, "show"):
+        shown = _shown(files, sealed, outputs) if task.explain else {}
     verdict = judge(evaluation, task.gate, task.limits, measured, baselines, record["findings"], champion)
     findings = finite(
         {
@@ -141,6 +144,7 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
             "importance": [],
             "measured": measured,
             "verdict": verdict.to_json(),
+            **({"samples": shown} if shown else {}),
         }
     )
     (folder / JUDGED).write_text(json.dumps(findings), encoding="utf-8")
@@ -154,6 +158,25 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
         parts=parts,
         train=sealed.train,
     )
+
+
+def _shown(files: Files, sealed: SealedSamples, outputs: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Return the sealed samples that a report lets people look at."""
+    from modelworks.production.sample_showing import Showing
+
+    showing = Showing(
+        sealed.table,
+        sealed.payload,
+        sealed.kind,
+        sealed.classes,
+        sealed=sealed.numbers,
+        truth=sealed.truth,
+        outputs=outputs,
+        train=sealed.train,
+        labels=sealed.labels if sealed.kind is not TaskKind.MULTILABEL else None,
+        embeddings=load_embeddings(files.embedded) if files.embedded is not None else None,
+    )
+    return dict(finite(showing.to_json()))
 
 
 def _model(files: Files, record: dict[str, Any]) -> FittedModel:

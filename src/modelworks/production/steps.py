@@ -152,9 +152,9 @@ def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) 
 
 
 @step(
-    version=2,
+    version=3,
     outputs=("judged.json",),
-    sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.judging", f"{HOUSE}.papers"),
+    sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.sample_showing", f"{HOUSE}.judging", f"{HOUSE}.papers"),
 )
 def judge_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Score the shipped graph on the sealed samples, hold it to the gate, and write its package or its report."""

@@ -100,6 +100,25 @@ def test_an_order_is_surer_than_its_parts() -> None:
     assert (whole.high - whole.cpu_s) / whole.cpu_s < (part.high - part.cpu_s) / part.cpu_s
 
 
+def test_the_error_of_an_order_never_falls_below_what_its_fits_share() -> None:
+    part = forecast_fit(FACTS, [], budget_s=1e9)
+    whole = total_of([part] * 10_000)
+    assert whole.low < 0.7 * whole.cpu_s
+    assert whole.high > 1.4 * whole.cpu_s
+
+
+def test_the_forecast_is_the_mean_of_what_fits_cost() -> None:
+    """Fits cost four times the guess or a quarter of it, equally often: many cost more than as many medians."""
+    guess = first_guess(FACTS)
+    lessons = [Lesson(facts=FACTS, members=(), cpu_s=guess * factor) for factor in (0.25, 4.0) * 500]
+    forecast = forecast_fit(FACTS, lessons, budget_s=1e9)
+    assert math.isclose(forecast.cpu_s, guess * math.exp(0.5 * math.log(4) ** 2), rel_tol=0.01)
+
+
+def test_rows_beyond_the_bound_cost_nothing_more() -> None:
+    assert first_guess(replace(FACTS, rows=50_000)) == first_guess(replace(FACTS, rows=20_000))
+
+
 def test_facts_and_lessons_are_read_off_a_task() -> None:
     schema = Schema(
         (

@@ -9,12 +9,22 @@ from typing import Any
 
 from modelworks.production.memory import Facts, Lesson, distance
 
-FIRST_GUESS = (0.0034, 0.54, 0.45, 0.22)
-"""Scale and exponents of rows, features and outputs: least squares on the logarithm over 269 fits of the order of
-``benchmarks/order200`` on 2026-11-24; the residual has a standard deviation of 0.48."""
+FIRST_GUESS = (0.045, 0.43, 0.28, 0.31)
+"""Scale and exponents of rows, features and outputs: least squares on the logarithm over the 220 fits of
+``benchmarks/order200`` (recipe 3) and 27 of ``benchmarks/accuracy`` (recipe 4, which sets the scale), 2026-11-25."""
+
+MOST_ROWS = 20_000
+"""Above this many rows a fit does not get dearer: the race leaves the costly members out."""
 
 PRIOR_WEIGHT = 1.0
-PRIOR_SPREAD = 0.48
+PRIOR_SPREAD = 0.53
+"""Standard deviation of the residual of ``FIRST_GUESS``."""
+
+SHARED_SPREAD = 0.3
+"""The part of the error that all fits of an order have in common: how fast and how busy the machine is."""
+
+CERTAINTY = 1.28
+"""Standard deviations to either side that hold four times out of five."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +32,7 @@ class Forecast:
     """CPU-seconds foretold.
 
     Attributes:
-        cpu_s: Best guess.
+        cpu_s: Expected cost, the mean and not the median: costs add up.
         low, high: Ends of an interval that should hold four times out of five.
         basis: How many past tasks it rests on.
     """
@@ -64,9 +74,9 @@ def forecast_fit(facts: Facts, lessons: Sequence[Lesson], budget_s: float) -> Fo
     sigma = math.sqrt(spread / total)
     guess = expected * math.exp(centre)
     return Forecast(
-        cpu_s=min(budget_s, guess),
-        low=min(budget_s, guess * math.exp(-1.28 * sigma)),
-        high=min(budget_s, guess * math.exp(1.28 * sigma)),
+        cpu_s=min(budget_s, guess * math.exp(min(0.5 * sigma, CERTAINTY) * sigma)),
+        low=min(budget_s, guess * math.exp(-CERTAINTY * sigma)),
+        high=min(budget_s, guess * math.exp(CERTAINTY * sigma)),
         basis=len(errors),
     )
 
@@ -74,15 +84,18 @@ def forecast_fit(facts: Facts, lessons: Sequence[Lesson], budget_s: float) -> Fo
 def first_guess(facts: Facts) -> float:
     """Return the CPU-seconds of a fit as the measured power law of its size says."""
     scale, rows, features, outputs = FIRST_GUESS
-    guess: float = scale * facts.rows**rows * max(1, facts.features) ** features * facts.outputs**outputs
+    counted = min(facts.rows, MOST_ROWS)
+    guess: float = scale * counted**rows * max(1, facts.features) ** features * facts.outputs**outputs
     return guess
 
 
 def total_of(parts: Sequence[Forecast]) -> Forecast:
-    """Return the forecast of several fits one after the other; their errors are taken as independent."""
+    """Return the forecast of several fits one after the other: errors of their own, and one they share."""
     middle = sum(part.cpu_s for part in parts)
     below = math.sqrt(sum((part.cpu_s - part.low) ** 2 for part in parts))
     above = math.sqrt(sum((part.high - part.cpu_s) ** 2 for part in parts))
+    below = math.hypot(below, middle * (1 - math.exp(-CERTAINTY * SHARED_SPREAD)))
+    above = math.hypot(above, middle * (math.exp(CERTAINTY * SHARED_SPREAD) - 1))
     return Forecast(
         cpu_s=middle,
         low=max(0.0, middle - below),

@@ -158,7 +158,7 @@ class Doctor:
     def _libraries(self, name: str) -> None:
         from importlib.metadata import version
 
-        names = ("numpy", "pyarrow", "scipy", "scikit-learn", "lightgbm", "onnx", "onnxruntime", "sqlalchemy")
+        names = ("numpy", "pyarrow", "scipy", "lightgbm", "onnx", "onnxruntime", "sqlalchemy")
         self._note(name, "ok", ", ".join(f"{item} {version(item)}" for item in names))
 
 

@@ -135,12 +135,15 @@ def fit_ngram_encoder(
 
     Raises:
         DataError: No text has a character.
+        MissingExtra: ``scikit-learn`` or ``tokenizers`` is not installed.
 
     Source: Salton & Buckley (1988), Term-weighting approaches in automatic text retrieval; Cavnar & Trenkle
     (1994), N-gram-based text categorization.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    except ModuleNotFoundError as error:
+        raise MissingExtra.named("Learning the words of texts", "text") from error
     cut = [_normalised(text)[:max_characters] for text in texts]
     vectorizer = TfidfVectorizer(
         analyzer=_Ngrams(longest),
@@ -180,8 +183,10 @@ class _Ngrams:
 
 def _normalised(text: str) -> str:
     """What the tokenizer's normalizers do."""
-    from tokenizers.normalizers import NFKC, Lowercase, Sequence
-
+    try:
+        from tokenizers.normalizers import NFKC, Lowercase, Sequence
+    except ModuleNotFoundError as error:
+        raise MissingExtra.named("Text through a tokenizer", "text") from error
     return str(Sequence([NFKC(), Lowercase()]).normalize_str(text))
 
 

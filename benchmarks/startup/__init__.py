@@ -1,0 +1,1 @@
+"""What a stranger waits for: the download, the first command, the first model."""

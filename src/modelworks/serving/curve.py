@@ -88,6 +88,12 @@ class LatencyCurve:
                 break
         self.decide(longest_s)
 
+    def copy(self) -> LatencyCurve:
+        """Return a curve of its own with the same points and decision."""
+        made = LatencyCurve(self.sizes[-1])
+        made.sizes, made.seconds, made.best_rows = list(self.sizes), list(self.seconds), self.best_rows
+        return made
+
     def gain_of_waiting(self, rows: int) -> float:
         """Return seconds of compute saved if one more row joins a batch of ``rows`` instead of running alone."""
         if rows >= self.best_rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections import deque
 from dataclasses import dataclass
-from time import perf_counter
+from time import thread_time
 from typing import Protocol
 
 from modelworks.serving.curve import LatencyCurve
@@ -138,11 +138,11 @@ class Lane:
             if not batch:
                 return
             self._pooled.recorder.begin(0, self.digest)
-            start = perf_counter()
+            start = thread_time()
             outcomes = self.runner.run(batch)
             self._pooled.recorder.end(0)
             self.counts.inline_runs += 1
-            self.deliver(batch, outcomes, perf_counter() - start)
+            self.deliver(batch, outcomes, thread_time() - start)
 
     def _most_rows(self) -> int:
         return min(self.limits.batch_rows, self.curve.best_rows)

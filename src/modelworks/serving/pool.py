@@ -125,8 +125,9 @@ class WorkerPool:
         lane.running -= 1
         _, _, forecast_s = self._running.pop(id(batch))
         lane.virtual_s -= forecast_s
-        lane.deliver(batch, outcomes, spent_s)
+        # The thread gets its next batch before these answers are written: it would idle meanwhile.
         self._dispatch()
+        lane.deliver(batch, outcomes, spent_s)
 
     def _sweep_deadlines(self) -> None:
         """Answer works whose deadline passed while they waited or ran; a run that goes on is only unwatched."""

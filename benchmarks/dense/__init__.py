@@ -1,0 +1,1 @@
+"""Hundreds of packages under a memory cap, and a thousand heads on one backbone."""

@@ -12,7 +12,8 @@ import pytest
 
 from modelworks.algorithms.backbones.fusion import payload_inputs
 from modelworks.algorithms.deep import escalation
-from modelworks.algorithms.deep.escalation import Policy, escalate
+from modelworks.algorithms.deep.escalation import escalate
+from modelworks.algorithms.deep.policy import Policy, policy_of
 from modelworks.algorithms.plugins import backbone_source, estimator
 from modelworks.compute.embedding import embed_column, objects
 from modelworks.compute.feeds import answer
@@ -103,7 +104,7 @@ def test_the_policy_of_a_task_is_read_and_misspelt_options_are_named() -> None:
     task = Task(
         name="t", data="d", target="y", gate=GATE, options={"escalate": "always", "network": {"width": 8}}
     )
-    policy = escalation.policy_of(task)
+    policy = policy_of(task)
     assert (policy.mode, policy.int8, policy.gate, policy.options) == (
         "always",
         "never",
@@ -111,6 +112,6 @@ def test_the_policy_of_a_task_is_read_and_misspelt_options_are_named() -> None:
         (("width", 8),),
     )
     with pytest.raises(TaskError, match=r"no escalate 'alwys'\. Did you mean 'always'"):
-        escalation.policy_of(replace(task, options={"escalate": "alwys"}))
+        policy_of(replace(task, options={"escalate": "alwys"}))
     with pytest.raises(TaskError, match=r"no setting 'widht'\. Did you mean 'width'"):
-        escalation.policy_of(replace(task, options={"network": {"widht": 8}}))
+        policy_of(replace(task, options={"network": {"widht": 8}}))

@@ -62,7 +62,8 @@ def fit_line(
         payload: Column of the samples.
         drawn: See ``embedding.sample_part``.
         folder: Gets for task ``i``: ``head-i.onnx``, ``reference-i.onnx``, ``constant-i.onnx``, ``fit-i.json`` and
-            ``rows-i.npy`` (int8 per row of the table: 0 unused, 1 trains, 2 sealed).
+            ``rows-i.npy`` (int8 per row of the table: 0 unused, 1 trains, 2 sealed), ``folds-i.npy`` (int8 per training
+            row, in the order of the table).
 
     Returns:
         ``tasks``: for each ``kind, test, rows, backbone, members``, or ``error``; ``parts``.
@@ -241,6 +242,8 @@ def _write(
     rows = np.full(table.num_rows, UNUSED, np.int8)
     rows[one.split.train], rows[one.split.test] = TRAINS, SEALED
     np.save(folder / f"rows-{index}.npy", rows, allow_pickle=False)
+    folds = one.split.folds[np.argsort(one.split.train)].astype(np.int8)
+    np.save(folder / f"folds-{index}.npy", folds, allow_pickle=False)
     labelled = labelled_samples(train)
     recipe = estimator(recipe_for(train.modality, train.kind))().card
     record = {

@@ -120,7 +120,7 @@ def _plan_samples(
 ) -> Planned:
     """Plan a task over images, texts or series: a share of the embedding, and a head."""
     from modelworks.algorithms.plugins import REFERENCES, backbone_source, recipe_for
-    from modelworks.production.sample_calls import backbones_of, payload_of
+    from modelworks.production.sample_calls import backbones_of, may_escalate, payload_of
 
     kind, reason, counts, rows = answer
     payload = payload_of(schema, task)
@@ -135,12 +135,14 @@ def _plan_samples(
     names = [*backbones_of(task), REFERENCES[task.modality]]
     looks = sum(backbone_source(name)().card.cost_ms for name in names) * schema.rows / 1000
     cost = EMBED_COST + looks / peers + HEAD_COST * rows
+    network = task.limits.budget_s if may_escalate(task) else 0.0
+    always = network if task.options.get("escalate") == "always" else 0.0
     facts = facts_of(schema, [payload], kind, max(1, round(rows * (1 - task.split.test_share))), counts)
     return Planned(
         line=line,
         task=task,
         facts=facts,
-        fit=Forecast(cpu_s=cost, low=cost / 3, high=3 * cost, basis=0),
+        fit=Forecast(cpu_s=cost + always, low=cost / 3, high=3 * cost + network, basis=0),
         after=SAMPLE_AFTER,
         reason=f"{task.modality} samples in '{payload}'" + (f"; {reason}" if reason else ""),
     )

@@ -34,9 +34,12 @@ from modelworks.production.results import LineResult
 from modelworks.production.sample_calls import (
     backbones_of,
     embed_params,
+    escalate_call,
     heads_call,
     judge_inputs,
+    model_of,
     of_samples,
+    wants_more,
 )
 from modelworks.production.streams import is_stream
 from modelworks.production.task_data import fitting_part, task_to_json
@@ -306,10 +309,29 @@ class Producer:
         champion = self._releases.champion(work.task.name, self._conditions.run, work.table.tree[:SHORT])
         return {"advice": advice.to_json(), "champion": champion, "created": self._clock.wall()}
 
+    def _escalate(self, work: Work, fit: Handle) -> None:
+        """Ask whether a task needs more than its head; it holds its slot until that has ended."""
+        inputs, params = escalate_call(work, fit)
+        limits = work.task.limits
+        cpu_s = 3 * limits.budget_s + 60
+        work.escalated = self._call(
+            steps.escalate,
+            inputs,
+            params,
+            label=work.task.name,
+            priority=work.priority,
+            resources=Resources(memory_mb=limits.memory_mb, cpu_s=cpu_s, wall_s=10 / 3 * cpu_s + 100),
+        )
+        self._then[id(work.escalated)] = lambda _: self._fitted(work, fit)
+
     def _fitted(self, work: Work, handle: Handle) -> None:
+        if work.escalated is None and handle.ok and wants_more(work, handle):
+            self._escalate(work, handle)
+            return
         self._fitting -= 1
-        if not handle.ok:
-            self._end(work, self._verdict_of(handle))
+        failed = next((one for one in (handle, work.escalated) if one is not None and not one.ok), None)
+        if failed is not None:
+            self._end(work, self._verdict_of(failed))
             return
         task = work.task
         inputs: dict[str, Input]
@@ -319,7 +341,7 @@ class Producer:
                 self._end(work, self._verdict_of_error(ModelworksError.from_json(work.fitted["error"])))
                 return
             inputs = judge_inputs(work, handle, work.fitted, REFERENCES[task.modality], self._conditions.key)
-            model = handle.outputs[f"head-{work.place}.onnx"][0]
+            model = model_of(work, handle)
         else:
             work.fitted = handle.value
             if not is_stream(task):

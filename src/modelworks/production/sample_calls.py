@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelworks.algorithms.deep.policy import OPTIONS, RECIPES, policy_of
 from modelworks.core.schema import Schema
 from modelworks.core.task import Task
 from modelworks.production.embedding import sample_part
+from modelworks.production.fitting import FIT, MODEL
 from modelworks.production.streams import is_stream
-from modelworks.production.task_data import fitting_part
+from modelworks.production.task_data import fitting_part, task_to_json
 from modelworks.production.work import Work
 from modelworks.workflow.call import Artifact, Handle, Input
+
+PARTS = {"fit": "json", "rows": "npy", "folds": "npy", "head": "onnx"}
+"""Files that ``heads`` writes for each task and ``escalate`` reads, with their endings."""
 
 
 def payload_of(schema: Schema, task: Task) -> str:
@@ -60,6 +65,7 @@ def heads_call(work: Work, reference: str) -> tuple[dict[str, Input], dict[str, 
     }
     shared = fitting_part(work.task)
     del shared["target"]
+    shared["options"] = {name: value for name, value in shared["options"].items() if name not in OPTIONS}
     first = embed_params(work, reference)
     params = {
         "task": shared,
@@ -73,6 +79,35 @@ def heads_call(work: Work, reference: str) -> tuple[dict[str, Input], dict[str, 
     return inputs, params
 
 
+def may_escalate(task: Task) -> bool:
+    """Say whether more than a head may be tried for a task: it has a gate that a head can miss, or always asks.
+
+    Raises:
+        TaskError: An option has a value that there is not.
+    """
+    policy = policy_of(task)
+    wanted = policy.mode == "always" or (policy.mode == "auto" and bool(policy.gate))
+    return wanted and task.modality in RECIPES
+
+
+def wants_more(work: Work, fit: Handle) -> bool:
+    """Say whether a fitted head is to be asked whether it is enough."""
+    return bool(work.peers) and "error" not in fit.value["tasks"][work.place] and may_escalate(work.task)
+
+
+def escalate_call(work: Work, fit: Handle) -> tuple[dict[str, Input], dict[str, Any]]:
+    """Return inputs and parameters of ``escalate`` for one task of a line."""
+    index = work.place
+    backbones = [name for name in backbones_of(work.task) if work.embeds[name].ok]
+    inputs: dict[str, Input] = {
+        "table": work.table.all_outputs(),
+        **{name: fit.output(f"{name}-{index}.{end}") for name, end in PARTS.items()},
+        **{f"embed.{name}": work.embeds[name].all_outputs() for name in backbones},
+    }
+    gate = task_to_json(work.task)["gate"]
+    return inputs, {"task": {**fitting_part(work.task), "gate": gate}, "backbones": backbones}
+
+
 def judge_inputs(
     work: Work, fit: Handle, found: Mapping[str, Any], reference: str, key: Path
 ) -> dict[str, Input]:
@@ -82,17 +117,36 @@ def judge_inputs(
         "table": work.table.all_outputs(),
         "record": fit.output(f"fit-{index}.json"),
         "rows": fit.output(f"rows-{index}.npy"),
-        "head": fit.output(f"head-{index}.onnx"),
         "constant": fit.output(f"constant-{index}.onnx"),
         "embedded": work.embeds[found["backbone"]].all_outputs(),
         "key": key,
     }
+    if work.escalated is not None:
+        inputs["record"] = work.escalated.output(FIT)
+    if is_network(work):
+        assert work.escalated is not None
+        inputs["model"] = work.escalated.output(MODEL)
+    else:
+        inputs["head"] = fit.output(f"head-{index}.onnx")
     if "reference" in found["baselines"]:
         inputs["reference"] = fit.output(f"reference-{index}.onnx")
         inputs["reference_embedded"] = work.embeds[reference].all_outputs()
     if work.champion:
         inputs["champion"] = Artifact(work.champion, tree=True)
     return inputs
+
+
+def is_network(work: Work) -> bool:
+    """Say whether a network of its own took the place of the head."""
+    return work.escalated is not None and work.escalated.value["chosen"] == "network"
+
+
+def model_of(work: Work, fit: Handle) -> str:
+    """Return the digest of what is judged: the network, or the head."""
+    if is_network(work):
+        assert work.escalated is not None
+        return work.escalated.outputs[MODEL][0]
+    return fit.outputs[f"head-{work.place}.onnx"][0]
 
 
 def of_samples(tasks: Sequence[Task]) -> list[Task]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelworks.core.signature import Signature
 from modelworks.core.task import Task, TaskKind
+from modelworks.core.verdict import Verdict
 from modelworks.production.embedding import GRAPH, load_embeddings
 from modelworks.production.fitting import finite, timed
 from modelworks.production.heads import SEALED, TRAINS
@@ -136,6 +138,7 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
     with timed(parts, "show"):
         shown = _shown(files, sealed, outputs) if task.explain else {}
     verdict = judge(evaluation, task.gate, task.limits, measured, baselines, record["findings"], champion)
+    verdict = with_hint(verdict, task, model.diagnostics.get("escalation"))
     findings = finite(
         {
             "evaluation": evaluation,
@@ -177,6 +180,16 @@ def _shown(files: Files, sealed: SealedSamples, outputs: dict[str, npt.NDArray[A
         embeddings=load_embeddings(files.embedded) if files.embedded is not None else None,
     )
     return dict(finite(showing.to_json()))
+
+
+def with_hint(verdict: Verdict, task: Task, escalation: Mapping[str, Any] | None) -> Verdict:
+    """Return the verdict with the command that lets a network be tried, where a bound of the gate was missed for it."""
+    hint = str((escalation or {}).get("hint") or "")
+    bounds = {str(bound) for bound in task.gate}
+    wrong = next((check.name for check in verdict.checks if check.outcome != "passed"), "")
+    if not hint or wrong not in bounds:
+        return verdict
+    return replace(verdict, fix=f"{hint}, then the same command again: a network of its own may do better")
 
 
 def _model(files: Files, record: dict[str, Any]) -> FittedModel:

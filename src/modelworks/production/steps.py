@@ -10,7 +10,7 @@ from typing import Any
 from modelworks.compute.memory import own_cpu_s
 from modelworks.production.sources import with_secrets
 from modelworks.production.task_data import task_from_json
-from modelworks.workflow.step import step
+from modelworks.workflow.step import KEPT, step
 
 HOUSE = "modelworks.production"
 
@@ -152,7 +152,22 @@ def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) 
 
 
 @step(
-    version=3,
+    version=1,
+    outputs=("fit.json",),
+    sources=(f"{HOUSE}.escalating", "modelworks.algorithms.deep", "modelworks.training.deep"),
+    keeps=True,
+)
+def escalate(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Try more than a head for one task; a training that was killed goes on from its checkpoint."""
+    from modelworks.production.escalating import escalate_task
+
+    task = task_from_json({"name": "task", "data": "", **params["task"]})
+    embedded = {name: inputs[f"embed.{name}"] for name in params["backbones"]}
+    return escalate_task(inputs, embedded, task, inputs[KEPT], folder)
+
+
+@step(
+    version=4,
     outputs=("judged.json",),
     sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.sample_showing", f"{HOUSE}.judging", f"{HOUSE}.papers"),
 )

@@ -52,6 +52,7 @@ class Work:
         self.embeds: dict[str, Handle] = {}
         self.fitted: dict[str, Any] = {}
         self.fit: Handle | None = None
+        self.escalated: Handle | None = None
         self.judged: Handle | None = None
         self.look = 0
         self.champion = ""

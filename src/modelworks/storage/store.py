@@ -42,8 +42,8 @@ class Store:
 
     Layout below ``root``: ``blobs/<digest>`` (read-only files), ``trees/<digest>/`` (folders of hard links to
     blobs, made on demand), ``names/`` (see ``storage/pointers.py``), ``staging/`` (unfinished work of live
-    processes). What a method returned is on the device: write to a temporary name, fsync, rename, fsync the folder,
-    then acknowledge.
+    processes), ``kept/`` (progress of unfinished steps, to go on from). What a method returned is on the device:
+    write to a temporary name, fsync, rename, fsync the folder, then acknowledge.
 
     Args:
         root: Folder; made if absent.
@@ -55,6 +55,7 @@ class Store:
         blobs: Folder of the artifacts.
         trees: Folder of the trees' folders.
         unfinished: Folder of unfinished work.
+        kept: Folder of the progress of unfinished steps.
 
     Raises:
         DiskFull, StorageError: From every method that writes.
@@ -66,6 +67,7 @@ class Store:
         self.blobs = self.root / "blobs"
         self.trees = self.root / "trees"
         self.unfinished = self.root / "staging"
+        self.kept = self.root / "kept"
         self._owner = str(Owner.current())
         if not self.unfinished.is_dir():
             with translated(self.root, "mkdir"):
@@ -218,6 +220,17 @@ class Store:
         with translated(folder, "mkdir"):
             folder.mkdir()
         return folder
+
+    def progress(self, name: str) -> Path:
+        """Return the folder of the progress of a step; it outlives the process that writes to it."""
+        folder = self.kept / name
+        with translated(folder, "mkdir"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def forget_progress(self, name: str) -> None:
+        """Remove the progress of a step that has ended; what cannot be removed is left to the sweep."""
+        shutil.rmtree(self.kept / name, ignore_errors=True)
 
     def temporary(self, kind: str) -> Path:
         """Return an unused name of this process on the store's file system."""

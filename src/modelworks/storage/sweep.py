@@ -24,7 +24,7 @@ class Swept:
     Attributes:
         blobs: Artifacts.
         size: Their bytes.
-        staging: Unfinished files and folders of dead processes.
+        staging: Unfinished files and folders of dead processes, and progress that nobody went on from for a week.
         trees: Folders of hard links.
     """
 
@@ -61,6 +61,10 @@ def sweep(
     for path in list(store.unfinished.iterdir()):
         if _abandoned(path, now()):
             _delete(path)
+            staging += 1
+    for folder in store.kept.glob("*"):
+        if folder.stat().st_mtime < now() - _FOREIGN_GRACE_S:
+            shutil.rmtree(folder)
             staging += 1
     return Swept(blobs=blobs, size=size, staging=staging, trees=trees)
 

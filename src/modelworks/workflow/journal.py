@@ -116,6 +116,17 @@ class Journal:
         """Return the empty output folder of an attempt."""
         return self._folders[attempt]
 
+    def progress(self, key: str) -> Path:
+        """Return the folder in which a step of this run keeps its progress."""
+        return self._store.progress(self._progress_name(key))
+
+    def forget_progress(self, key: str) -> None:
+        """Remove it: the step has ended."""
+        self._store.forget_progress(self._progress_name(key))
+
+    def _progress_name(self, key: str) -> str:
+        return digest_json([self._run, key])[:24]
+
     def publish(
         self, result: JobResult, step: Step, key: str, *, inputs: dict[str, str], params: dict[str, Any]
     ) -> StepResult:

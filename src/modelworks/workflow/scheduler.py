@@ -37,7 +37,7 @@ from modelworks.workflow.call import Handle, Input, Output, identify, locate, sk
 from modelworks.workflow.fingerprint import Fingerprints, changed
 from modelworks.workflow.journal import Journal
 from modelworks.workflow.node import Node
-from modelworks.workflow.step import Step
+from modelworks.workflow.step import KEPT, Step
 
 RETRIES = 2
 """How often a step whose process died is tried again."""
@@ -280,9 +280,10 @@ class Scheduler:
             node = heapq.heappop(self._ready)
             if node.status == "ready":
                 try:
-                    chosen.append(
-                        (node, {name: locate(item, self.store) for name, item in node.inputs.items()})
-                    )
+                    inputs = {name: locate(item, self.store) for name, item in node.inputs.items()}
+                    if node.step.keeps:
+                        inputs[KEPT] = self._journal.progress(node.key)
+                    chosen.append((node, inputs))
                 except (NotFound, TrustError) as error:
                     self._fail(node, error)
         if not chosen:
@@ -315,6 +316,8 @@ class Scheduler:
             self._journal.ended(result, node.error)
         self._journal.commit([(node.key, handle.label) for node, _ in settled for handle in node.handles])
         for node, result in settled:
+            if node.step.keeps and not isinstance(node.error, (JobCrashed, Cancelled, DiskFull)):
+                self._journal.forget_progress(node.key)
             self._announce(node, result)
         for node, _ in settled:
             if isinstance(node.error, DiskFull):

@@ -17,6 +17,9 @@ from modelworks.core.digest import digest_bytes, digest_json
 from modelworks.core.errors import UsageError, close_matches
 from modelworks.core.job import JobFunction, Resources
 
+KEPT = "kept"
+"""Name of the input of a step that keeps progress."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -30,6 +33,8 @@ class Step:
         outputs: Files the step must write into its folder; more are allowed.
         resources: Limits of one call, unless the call names its own.
         sources: Modules whose source counts as the step's own in ``source_digests``.
+        keeps: It gets one more input, the folder ``KEPT``: what it writes there is found by its next attempt in the
+            same run after a crash, and gone once it has ended.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Step:
     outputs: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
     sources: tuple[str, ...] = ()
+    keeps: bool = False
 
     def __call__(self, inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> Any:
         return self.function(inputs, params, folder)
@@ -69,6 +75,7 @@ def step(
     outputs: tuple[str, ...] = (),
     resources: Resources | None = None,
     sources: tuple[str, ...] = (),
+    keeps: bool = False,
 ) -> Callable[[JobFunction], Step]:
     """Register a module-level function ``(inputs, params, folder) -> plain JSON`` as a step.
 
@@ -81,6 +88,7 @@ def step(
         outputs: Files it must write.
         resources: Limits of one call.
         sources: Modules (or packages) whose source counts as its own.
+        keeps: It keeps progress in a folder; the result must not depend on what is found there.
 
     Raises:
         UsageError: The name is taken, or the function cannot be imported by a worker.
@@ -98,6 +106,7 @@ def step(
             outputs=outputs,
             resources=resources or Resources(),
             sources=sources,
+            keeps=keeps,
         )
         taken = _REGISTRY.get(made.name)
         if taken is not None and taken.path != made.path:

@@ -56,6 +56,7 @@ def members_section(fit: Mapping[str, Any], kind: str) -> str:
     facts = [
         ("Chosen", escaped(fit.get("chosen", ""))),
         ("Why", escaped(fit.get("why", ""))),
+        ("More than a head", escaped(mapping(fit, "escalation").get("why", ""))),
         ("Its loss, out of fold", number(fit["oof_loss"]) if is_number(fit.get("oof_loss")) else ""),
         ("Folds", number(fit["folds"]) if whole(fit, "folds") else ""),
         (

@@ -26,6 +26,7 @@ _BUILT_IN_BACKBONES = {
     "images.patches": ("modelworks.algorithms.backbones.sources", "PatchSource", "image"),
     "images.pixels": ("modelworks.algorithms.backbones.reference", "PixelSource", "image"),
     "text.ngrams": ("modelworks.algorithms.backbones.sources", "NgramSource", ""),
+    "text.minilm": ("modelworks.algorithms.backbones.minilm", "MinilmSource", "minilm"),
     "text.shape": ("modelworks.algorithms.backbones.reference", "TextShapeSource", ""),
     "series.kernels": ("modelworks.algorithms.backbones.sources", "KernelSource", ""),
     "series.moments": ("modelworks.algorithms.backbones.reference", "SeriesMomentSource", ""),

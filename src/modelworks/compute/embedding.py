@@ -11,7 +11,7 @@ import numpy.typing as npt
 from modelworks.compute.feeds import batches
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.backbone import EMBEDDING
-from modelworks.core.signature import Signature, Tensor
+from modelworks.core.signature import Signature, Tensor, Tokenizer
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,6 +24,7 @@ def embed_column(
     inputs: tuple[Tensor, ...],
     values: Sequence[Any] | npt.NDArray[Any],
     *,
+    tokenizer: Tokenizer | None = None,
     stopped: Callable[[], None] = lambda: None,
 ) -> Floats:
     """Return the embeddings of payloads, in their order.
@@ -32,6 +33,7 @@ def embed_column(
         onnx: Graph of a backbone, with the output ``embedding``.
         inputs: Its inputs; the first one's first column names what ``values`` hold.
         values: Texts; images as encoded bytes or pixels; series ``[channels, length]``.
+        tokenizer: Turns texts into tokens, where the graph reads those.
         stopped: Called between batches; raises to end the work.
 
     Returns:
@@ -41,7 +43,7 @@ def embed_column(
         DataError: A value is no payload of this modality.
     """
     session = GraphSession(onnx)
-    signature = Signature(inputs=inputs, outputs=())
+    signature = Signature(inputs=inputs, outputs=(), tokenizer=tokenizer)
     column = inputs[0].columns[0]
     parts: list[Floats] = []
     for start in range(0, len(values), CHUNK):

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modelworks.compute.payloads import image_pixels, pack_payload
+from modelworks.compute.tokens import token_feeds
 from modelworks.core.errors import DataError, close_matches
-from modelworks.core.signature import MISSING_DATETIME, Signature, Tensor
+from modelworks.core.signature import MISSING_DATETIME, TOKEN_IDS, Signature, Tensor
 
 if TYPE_CHECKING:
     from modelworks.compute.runtime import GraphSession
@@ -43,7 +44,8 @@ def pack_columns(
             if name not in columns:
                 raise DataError(f"Column '{name}' is missing.{close_matches(name, columns)}", code="MW1103")
         if tensor.payload:
-            feeds[tensor.name] = pack_payload(tensor, columns[tensor.columns[0]])
+            if tensor.name not in feeds:
+                feeds |= _payload_feeds(signature, tensor, columns[tensor.columns[0]])
             continue
         packed = np.empty((rows, len(tensor.columns)), dtype=_numpy_type(tensor))
         for index, name in enumerate(tensor.columns):
@@ -136,7 +138,8 @@ def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[s
     feeds: dict[str, npt.NDArray[Any]] = {}
     for tensor in signature.inputs:
         if tensor.payload:
-            feeds[tensor.name] = pack_payload(tensor, [row.get(tensor.columns[0]) for row in rows])
+            if tensor.name not in feeds:
+                feeds |= _payload_feeds(signature, tensor, [row.get(tensor.columns[0]) for row in rows])
             continue
         convert = _CONVERTERS[tensor.datatype]
         packed = np.empty((len(rows), len(tensor.columns)), dtype=_numpy_type(tensor))
@@ -152,6 +155,17 @@ def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[s
                     ) from None
         feeds[tensor.name] = packed
     return feeds
+
+
+def _payload_feeds(
+    signature: Signature, tensor: Tensor, values: Sequence[Any] | npt.NDArray[Any]
+) -> dict[str, npt.NDArray[Any]]:
+    if signature.tokenizer is None or tensor.name != TOKEN_IDS:
+        return {tensor.name: pack_payload(tensor, values)}
+    try:
+        return token_feeds(signature.tokenizer, values)
+    except DataError as error:
+        raise DataError(f"Column '{tensor.columns[0]}': {error.message}", code=error.error_code) from None
 
 
 def _numpy_type(tensor: Tensor) -> Any:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from modelworks.core.digest import digest_bytes
+from modelworks.core.signature import Tokenizer
 from modelworks.core.task import Modality
 
 EMBEDDING = "embedding"
+MAX_TOKENS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,14 @@ class Backbone:
     licence: str
     preprocessor: bytes | None = field(default=None, repr=False)
     about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The preprocessor as a signature declares it; ``about["max_tokens"]`` says where a text is cut."""
+        if self.preprocessor is None:
+            return None
+        most = int(self.about.get("max_tokens", MAX_TOKENS))
+        return Tokenizer(sha256=digest_bytes(self.preprocessor), max_tokens=most, data=self.preprocessor)
 
     @cached_property
     def digest(self) -> str:

@@ -14,12 +14,20 @@ A model of samples has one payload column in a tensor of its own, told apart by 
     series     FP32  [rows, channels, t]   values in order of time; missing = NaN; shorter ones end in NaN
     history    FP32  [rows, channels, t]   the last t values of a running series; shorter ones begin with NaN
     future     FP32  [rows, covariates, h] covariates known for the h steps ahead; missing = NaN
+
+A text may also become tokens before the graph, by a declared ``tokenizer.json``:
+
+    token_ids  INT64 [rows, -1]            tokens of a text; shorter ones end in 0
+    attention  INT64 [rows, -1]            1 where there is a token, else 0
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from modelworks.core.digest import digest_bytes
+from modelworks.core.errors import TrustError
 
 NUMBERS = "numbers"
 STRINGS = "strings"
@@ -31,6 +39,10 @@ SERIES = "series"
 HISTORY = "history"
 FUTURE = "future"
 NO_CHARACTER = -1
+TOKEN_IDS = "token_ids"  # noqa: S105 - a name in a graph
+ATTENTION = "attention"
+TOKENIZER = "tokenizer.json"
+_TOKENIZERS = "tokenizers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,41 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """How a text becomes ``token_ids`` and ``attention``: a ``tokenizer.json`` of the library ``tokenizers``.
+
+    Attributes:
+        sha256: Digest of the file.
+        max_tokens: Tokens above which a text is cut.
+        data: Bytes of the file; empty where only the declaration is at hand.
+    """
+
+    sha256: str
+    max_tokens: int
+    data: bytes = field(default=b"", repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the declaration, without the bytes."""
+        return {
+            "kind": _TOKENIZERS, "file": TOKENIZER, "sha256": self.sha256, "max_tokens": self.max_tokens,
+        }  # fmt: skip
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Tokenizer:
+        """Rebuild a declaration.
+
+        Raises:
+            ValueError: It declares something else.
+        """
+        most = data["max_tokens"]
+        if data["kind"] != _TOKENIZERS or data["file"] != TOKENIZER or type(most) is not int:
+            raise ValueError("preprocessor")
+        if not 2 <= most <= 8192:
+            raise ValueError("preprocessor.max_tokens")
+        return Tokenizer(sha256=str(data["sha256"]), max_tokens=most)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signature:
     """Typed inputs and outputs of a model graph.
 
@@ -90,25 +137,48 @@ class Signature:
         outputs: Graph outputs.
         classes: Class names along axis 1 of ``probabilities`` (empty for regression).
         quantiles: Levels along axis 1 of ``quantiles``.
+        tokenizer: The preprocessor, where a text becomes tokens before the graph.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] = ()
     quantiles: tuple[float, ...] = ()
+    tokenizer: Tokenizer | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column the graph reads, in feed order."""
-        return tuple(name for tensor in self.inputs for name in tensor.columns)
+        return tuple(dict.fromkeys(name for tensor in self.inputs for name in tensor.columns))
+
+    def with_tokenizer(self, data: bytes | None) -> Signature:
+        """Return the signature with the bytes of its ``tokenizer.json``, where it declares one.
+
+        Raises:
+            TrustError: The bytes are not those it declares, or it declares none and there are some.
+        """
+        declared = self.tokenizer.sha256 if self.tokenizer is not None else None
+        if declared != (digest_bytes(data) if data is not None else None):
+            raise TrustError(
+                f"{TOKENIZER} is not the preprocessor that the signature declares.",
+                code="MW3116",
+                where=TOKENIZER,
+                hint="fetch the package again from where it was made",
+            )
+        if self.tokenizer is None or data is None:
+            return self
+        return replace(self, tokenizer=replace(self.tokenizer, data=data))
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        data: dict[str, Any] = {
             "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [tensor.to_json() for tensor in self.outputs],
             "classes": list(self.classes),
             "quantiles": list(self.quantiles),
         }
+        if self.tokenizer is not None:
+            data["preprocessor"] = self.tokenizer.to_json()
+        return data
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Signature:
@@ -117,4 +187,5 @@ class Signature:
             outputs=tuple(Tensor.from_json(item) for item in data["outputs"]),
             classes=tuple(data.get("classes", ())),
             quantiles=tuple(float(level) for level in data.get("quantiles", ())),
+            tokenizer=Tokenizer.from_json(data["preprocessor"]) if "preprocessor" in data else None,
         )

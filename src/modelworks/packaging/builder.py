@@ -14,6 +14,7 @@ from modelworks.core.digest import canonical_json, digest_bytes
 from modelworks.core.errors import Conflict, ExecutionError
 from modelworks.core.estimator import FittedModel
 from modelworks.core.schema import Schema
+from modelworks.core.signature import TOKENIZER
 from modelworks.core.task import Task
 from modelworks.core.verdict import Verdict
 from modelworks.core.version import VERSION
@@ -97,7 +98,10 @@ def build(
     told = without_secrets(
         {"evaluation": evaluation, "profile": profile, "fit": model.diagnostics, **(report or {})}, names
     )
-    files = _listed_files(head, told, {MODEL: model.onnx, EXAMPLES: _json(golden)})
+    shipped = {MODEL: model.onnx, EXAMPLES: _json(golden)}
+    if model.signature.tokenizer is not None:
+        shipped[TOKENIZER] = model.signature.tokenizer.data
+    files = _listed_files(head, told, shipped)
     manifest = _json({**head, "files": _entries(files)})
     files |= {MANIFEST: manifest, SIGNATURE: key.sign(manifest)}
     for name, data in files.items():

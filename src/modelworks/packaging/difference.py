@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelworks.packaging.inspection import GraphLimits, inspect_bytes
-from modelworks.packaging.manifest import LISTED_FILES
 from modelworks.packaging.package import Package
 
 
@@ -32,7 +31,9 @@ def diff(one: Package, other: Package) -> dict[str, Any]:
         "size_bytes": _pair(len(one.onnx), len(other.onnx)),
         "latency_ms_p99": _pair(_p99(left.measured), _p99(right.measured)),
         "cpu_s": _pair(left.cost.get("cpu_s"), right.cost.get("cpu_s")),
-        "files": {name: left.files[name] == right.files[name] for name in LISTED_FILES},
+        "files": {
+            name: left.files.get(name) == right.files.get(name) for name in {**left.files, **right.files}
+        },
         "operators": _operators(one.onnx, other.onnx),
     }
 

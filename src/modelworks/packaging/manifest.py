@@ -11,7 +11,7 @@ from typing import Any
 
 from modelworks.core.digest import canonical_json
 from modelworks.core.errors import TrustError
-from modelworks.core.signature import Signature
+from modelworks.core.signature import TOKENIZER, Signature
 
 FORMAT = "modelworks-package"
 FORMAT_VERSION = 1
@@ -37,8 +37,14 @@ LISTED_FILES: dict[str, int] = {
 }
 """Every file the manifest lists, with the most bytes it may have."""
 
-FILE_KINDS: dict[str, int] = {**LISTED_FILES, MANIFEST: 16 * MEGABYTE, SIGNATURE: 4096}
-"""Every file of a package; each must be there and nothing else may be."""
+OPTIONAL_FILES: dict[str, int] = {TOKENIZER: 16 * MEGABYTE}
+"""What the manifest lists besides where its signature declares a preprocessor."""
+
+FILE_KINDS: dict[str, int] = {**LISTED_FILES, **OPTIONAL_FILES, MANIFEST: 16 * MEGABYTE, SIGNATURE: 4096}
+"""Every file a package may have; nothing else may be in it."""
+
+NEEDED = frozenset(FILE_KINDS) - frozenset(OPTIONAL_FILES)
+"""Files that every package has."""
 
 _MAX_DEPTH = 32
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -151,9 +157,10 @@ def parse_manifest(data: bytes, digest: str) -> Manifest:
             code="MW3112",
             where=MANIFEST,
         ) from None
-    if set(manifest.files) != set(LISTED_FILES):
+    expected = {*LISTED_FILES, *([TOKENIZER] if manifest.signature.tokenizer is not None else [])}
+    if set(manifest.files) != expected:
         raise TrustError(
-            f"{MANIFEST} lists {sorted(set(manifest.files) ^ set(LISTED_FILES))!r:.200} more or fewer "
+            f"{MANIFEST} lists {sorted(set(manifest.files) ^ expected)!r:.200} more or fewer "
             "than the files of a package.",
             code="MW3113",
             where=MANIFEST,

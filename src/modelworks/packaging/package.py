@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelworks.core.digest import digest_bytes
 from modelworks.core.errors import TrustError
-from modelworks.core.signature import Signature
+from modelworks.core.signature import TOKENIZER, Signature
 from modelworks.packaging.archive import read_archive
 from modelworks.packaging.keys import trusted_keys, verify_signature
 from modelworks.packaging.manifest import (
     EXAMPLES,
-    LISTED_FILES,
     MANIFEST,
     MODEL,
     PROFILE,
@@ -119,8 +118,15 @@ def verify_files(files: Mapping[str, bytes], trust: TrustPolicy) -> Package:
     """Check the bytes of a package's files; see ``open_package``."""
     signed_by = _signer(files, trust)
     manifest = parse_manifest(files[MANIFEST], digest_bytes(files[MANIFEST]))
-    for name in LISTED_FILES:
-        entry = manifest.files[name]
+    if set(files) != {*manifest.files, MANIFEST, SIGNATURE}:
+        raise TrustError(
+            f"The package holds {sorted(set(files) ^ {*manifest.files, MANIFEST, SIGNATURE})!r:.200} more or fewer "
+            f"than {MANIFEST} lists.",
+            code="MW3102",
+            where=MANIFEST,
+            hint="fetch the package again from where it was made",
+        )
+    for name, entry in manifest.files.items():
         data = files[name]
         if len(data) != entry.size or digest_bytes(data) != entry.sha256:
             raise TrustError(
@@ -130,6 +136,7 @@ def verify_files(files: Mapping[str, bytes], trust: TrustPolicy) -> Package:
                 where=name,
                 hint="fetch the package again from where it was made",
             )
+    manifest = replace(manifest, signature=manifest.signature.with_tokenizer(files.get(TOKENIZER)))
     return Package(
         manifest=manifest, files=dict(files), signed_by=signed_by, public_key=trust.keys.get(signed_by, b"")
     )

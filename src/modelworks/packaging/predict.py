@@ -1,4 +1,4 @@
-"""Predict with this package; needs only onnxruntime and numpy.
+"""Predict with this package; needs only onnxruntime and numpy, and tokenizers where it holds a tokenizer.json.
 
 python predict.py rows.csv   or   python predict.py rows.json   ([{"age": 31, "city": "Bern"}, ...])
 """
@@ -62,6 +62,30 @@ def pack(tensor: dict[str, Any], row: dict[str, Any]) -> Any:
     return packed
 
 
+def feeds_of(signature: dict[str, Any], row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """Turn one row into every input; a text through the package's tokenizer becomes its tokens."""
+    if tokenizer is None:
+        return {tensor["name"]: pack(tensor, row) for tensor in signature["inputs"]}
+    ids = tokenizer.encode(row.get(signature["inputs"][0]["columns"][0]) or "").ids
+    attention = [1] * len(ids) or [0]
+    return {"token_ids": np.array([ids or [0]], np.int64), "attention": np.array([attention], np.int64)}
+
+
+def load_tokenizer(signature: dict[str, Any]) -> Any:
+    """Return the declared tokenizer, or None where there is none."""
+    if "preprocessor" not in signature:
+        return None
+    from tokenizers import Tokenizer
+
+    declared, data = signature["preprocessor"], (FOLDER / "tokenizer.json").read_bytes()
+    if hashlib.sha256(data).hexdigest() != declared["sha256"]:
+        sys.exit("tokenizer.json is not the file the manifest names; fetch the package again")
+    tokenizer = Tokenizer.from_str(data.decode())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(declared["max_tokens"])
+    return tokenizer
+
+
 def main(source: Path) -> None:
     """Read rows, check the graph's digest, pack what the manifest names, print one JSON line a row."""
     manifest = json.loads((FOLDER / "manifest.json").read_bytes())
@@ -72,8 +96,9 @@ def main(source: Path) -> None:
         rows = json.load(stream) if source.suffix == ".json" else csv.DictReader(stream)
         session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         names = [tensor["name"] for tensor in manifest["signature"]["outputs"]]
+        tokenizer = load_tokenizer(manifest["signature"])
         for row in rows:
-            feeds = {tensor["name"]: pack(tensor, row) for tensor in manifest["signature"]["inputs"]}
+            feeds = feeds_of(manifest["signature"], row, tokenizer)
             answer = [array.tolist()[0] for array in session.run(names, feeds)]
             print(json.dumps(dict(zip(names, answer, strict=True)), ensure_ascii=False))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelworks.core.errors import TrustError
-from modelworks.packaging.manifest import FILE_KINDS
+from modelworks.packaging.manifest import FILE_KINDS, NEEDED
 
 _HINT = "fetch the package again from where it was made"
 
@@ -27,14 +27,15 @@ def read_folder(folder: Path) -> dict[str, bytes]:
             f"There is no package folder here: {error.strerror}.", code="MW3101", where=str(folder)
         ) from None
     try:
-        check_names(os.listdir(descriptor), str(folder))  # noqa: PTH208 - of the open folder, not of its path
-        return {name: _read(descriptor, name, limit) for name, limit in FILE_KINDS.items()}
+        names = os.listdir(descriptor)  # noqa: PTH208 - of the open folder, not of its path
+        check_names(names, str(folder))
+        return {name: _read(descriptor, name, limit) for name, limit in FILE_KINDS.items() if name in names}
     finally:
         os.close(descriptor)
 
 
 def check_names(names: list[str], where: str) -> None:
-    """Raise unless ``names`` are exactly the files of a package."""
+    """Raise unless ``names`` are the files of a package: all that are needed, and no unknown ones."""
     if len(set(names)) != len(names):
         raise TrustError("A file name occurs twice in the package.", code="MW3102", where=where, hint=_HINT)
     unknown = sorted(set(names) - set(FILE_KINDS))
@@ -45,7 +46,7 @@ def check_names(names: list[str], where: str) -> None:
             where=where,
             hint=_HINT,
         )
-    missing = sorted(set(FILE_KINDS) - set(names))
+    missing = sorted(NEEDED - set(names))
     if missing:
         raise TrustError(f"{missing[0]} is missing from the package.", code="MW3101", where=where, hint=_HINT)
 

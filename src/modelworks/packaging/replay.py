@@ -13,11 +13,12 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from modelworks.compute.memory import keep_child, release_child
-from modelworks.core.errors import ModelworksError, TrustError
+from modelworks.core.errors import MissingExtra, ModelworksError, TrustError
 from modelworks.core.signature import Signature
 from modelworks.packaging.golden import differences
 from modelworks.packaging.inspection import GraphLimits
@@ -89,6 +90,8 @@ def replay(onnx: bytes, signature: Signature, examples: Mapping[str, Any], limit
         raise TrustError("examples.json lacks rows, expected or tolerance.", code="MW3304") from None
     if count is None:
         raise TrustError("The rows of examples.json are not a list.", code="MW3304")
+    if signature.tokenizer is not None and find_spec("tokenizers") is None:
+        raise MissingExtra.named("A package whose texts go through a tokenizer", "text")
     frames = _ask(onnx, signature, rows, limits)
     answers = frames[1].get("answers", {}) if len(frames) > 1 else {}
     for name in names:
@@ -110,11 +113,12 @@ def _ask(onnx: bytes, signature: Signature | None, rows: Any, limits: ReplayLimi
         "signature": signature.to_json() if signature else None,
         "rows": rows,
     }
+    tokenizer = signature.tokenizer.data if signature is not None and signature.tokenizer is not None else b""
     request = json.dumps(header).encode()
     frames: list[dict[str, Any]] = []
     for _ in range(2):  # a second time only if the zygote itself was ended from outside
         zygote = _zygote()
-        frames = zygote.ask(request, onnx, limits.wall_s)
+        frames = zygote.ask(request, onnx, limits.wall_s, tokenizer)
         if frames or zygote.alive:
             break
     ended = frames.pop()["ended"] if frames and "ended" in frames[-1] else {"exit": None, "late": True}
@@ -181,7 +185,7 @@ class Zygote:
     def alive(self) -> bool:
         return self.owner == os.getpid() and self._process.poll() is None
 
-    def ask(self, header: bytes, onnx: bytes, wall_s: float) -> list[dict[str, Any]]:
+    def ask(self, header: bytes, onnx: bytes, wall_s: float, tokenizer: bytes = b"") -> list[dict[str, Any]]:
         """Send one request; returns its frames, the last one saying how the child ended (if it is known)."""
         ours, theirs = socket.socketpair()
         with ours:
@@ -195,6 +199,7 @@ class Zygote:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 send_frame(ours, header)
                 send_frame(ours, onnx)
+                send_frame(ours, tokenizer)
             try:
                 while True:
                     frames.append(strict_json(receive_frame(ours, MAX_ANSWER), "answer of the child"))

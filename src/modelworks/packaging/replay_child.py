@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.compute import feeds
+from modelworks.compute import feeds, tokens
 from modelworks.compute.payloads import pack_payload
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError, ModelworksError, TrustError
-from modelworks.core.signature import Signature, Tensor
+from modelworks.core.signature import Signature, Tensor, Tokenizer
 from modelworks.packaging import golden, inspection, sandbox, wire
 from modelworks.packaging.zygote import receive_frame, send_frame
 
@@ -21,6 +22,13 @@ NUMPY_KINDS = {
     "FP32": "float32", "FP64": "float64", "INT64": "int64", "INT32": "int32", "BYTES": "object", "BOOL": "bool",
     "UINT8": "uint8",
 }  # fmt: skip
+
+PLAIN_TOKENIZER = Tokenizer(
+    sha256="",
+    max_tokens=8,
+    data=b'{"version":"1.0","model":{"type":"WordLevel","vocab":{"[UNK]":0},"unk_token":"[UNK]"}}',
+)
+"""The smallest there is, to warm up with."""
 
 
 def warm_up() -> None:
@@ -33,6 +41,8 @@ def warm_up() -> None:
         ("FP32", (-1, 1, 1), [0]),
     ):
         pack_payload(Tensor(name="x", datatype=datatype, shape=shape, columns=("x",)), [value])
+    if find_spec("tokenizers") is not None:
+        tokens.token_feeds(PLAIN_TOKENIZER, ["text"])
     for fields in (inspection.ATTRIBUTE_FIELDS, inspection.TENSOR_FIELDS):
         for number, field in fields.items():
             if field.texts:
@@ -42,7 +52,7 @@ def warm_up() -> None:
 def answer(channel: socket.socket) -> None:
     """Read one request from ``channel``, answer it, return; runs in a process that ends afterwards."""
     header = json.loads(receive_frame(channel))
-    onnx = receive_frame(channel)
+    onnx, tokenizer = receive_frame(channel), receive_frame(channel)
     limits = header["limits"]
     protections = {"network_namespace": bool(limits["namespace"]) and sandbox.leave_network()}
     sandbox.limit_process(int(limits["cpu_s"]))
@@ -52,7 +62,7 @@ def answer(channel: socket.socket) -> None:
         summary = inspection.inspect_bytes(onnx, inspection.GraphLimits(**header["graph_limits"]))
         send_frame(channel, json.dumps({"graph": summary, "protections": protections}).encode())
         if header["rows"] is not None:
-            send_frame(channel, json.dumps({"answers": _replay(onnx, header)}).encode())
+            send_frame(channel, json.dumps({"answers": _replay(onnx, tokenizer, header)}).encode())
     except ModelworksError as error:
         send_frame(channel, json.dumps({"error": error.to_json()}).encode())
     except MemoryError:
@@ -62,8 +72,10 @@ def answer(channel: socket.socket) -> None:
         send_frame(channel, json.dumps({"error": failed.to_json()}).encode())
 
 
-def _replay(onnx: bytes, header: dict[str, Any]) -> dict[str, Any]:
+def _replay(onnx: bytes, tokenizer: bytes, header: dict[str, Any]) -> dict[str, Any]:
     signature = Signature.from_json(header["signature"])
+    if signature.tokenizer is not None:
+        signature = signature.with_tokenizer(tokenizer)
     session = GraphSession(onnx)
     _check_names(session, signature)
     try:

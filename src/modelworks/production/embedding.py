@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.core.backbone import Backbone
 from modelworks.core.errors import DataError
+from modelworks.core.signature import TOKENIZER
 from modelworks.core.task import SplitPolicy, Task
 from modelworks.production.fitting import timed
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 EMBEDDINGS = "embeddings.npy"
 GRAPH = "backbone.onnx"
 RECORD = "backbone.json"
-TOKENIZER = "tokenizer.json"
 STEP = 2048
 """Samples read from the table at once."""
 
@@ -89,7 +89,8 @@ def embed_table(
         found = []
         for start in range(0, table.num_rows, STEP):
             rows = np.arange(start, min(start + STEP, table.num_rows))
-            found.append(embed_column(made.onnx, inputs, payload_values(table, payload, rows)))
+            values = payload_values(table, payload, rows)
+            found.append(embed_column(made.onnx, inputs, values, tokenizer=made.tokenizer))
         np.save(folder / EMBEDDINGS, np.concatenate(found), allow_pickle=False)
     save_backbone(made, folder)
     return {
@@ -174,12 +175,17 @@ def load_backbone(folder: Path) -> Backbone:
     """Read what ``save_backbone`` wrote."""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     del record["digest"]
-    tokenizer = folder / TOKENIZER
     return Backbone(
         **record,
         onnx=(folder / GRAPH).read_bytes(),
-        preprocessor=tokenizer.read_bytes() if tokenizer.exists() else None,
+        preprocessor=load_tokenizer(folder),
     )
+
+
+def load_tokenizer(folder: Path) -> bytes | None:
+    """Read the preprocessor of a backbone or of a package, if there is one."""
+    file = folder / TOKENIZER
+    return file.read_bytes() if file.exists() else None
 
 
 def load_embeddings(folder: Path) -> npt.NDArray[np.float32]:

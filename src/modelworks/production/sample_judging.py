@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelworks.core.signature import Signature
 from modelworks.core.task import Task, TaskKind
 from modelworks.core.verdict import Verdict
-from modelworks.production.embedding import GRAPH, load_embeddings
+from modelworks.production.embedding import GRAPH, load_embeddings, load_tokenizer
 from modelworks.production.fitting import finite, timed
 from modelworks.production.heads import SEALED, TRAINS
 from modelworks.production.judging import JUDGED, PARITY, Judged, compare_answers, evaluate_answers
@@ -196,14 +196,18 @@ def _model(files: Files, record: dict[str, Any]) -> FittedModel:
     from modelworks.algorithms.backbones.fusion import fuse
     from modelworks.core.estimator import FittedModel
 
+    tokenizer = None
     if files.head is not None and files.embedded is not None:
+        tokenizer = load_tokenizer(files.embedded)
         onnx = fuse((files.embedded / GRAPH).read_bytes(), files.head.read_bytes())
     else:
         assert files.model is not None
         onnx = files.model.read_bytes()
     data = record["model"]
     return FittedModel(
-        onnx=onnx, signature=Signature.from_json(data["signature"]), diagnostics=data["diagnostics"]
+        onnx=onnx,
+        signature=Signature.from_json(data["signature"]).with_tokenizer(tokenizer),
+        diagnostics=data["diagnostics"],
     )
 
 
@@ -269,7 +273,7 @@ def _champion(
     from modelworks.compute.runtime import GraphSession
 
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    signature = Signature.from_json(manifest["signature"])
+    signature = Signature.from_json(manifest["signature"]).with_tokenizer(load_tokenizer(folder))
     if signature.classes != sealed.classes or signature.inputs != model.signature.inputs:
         return None
     onnx = (folder / "model.onnx").read_bytes()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from modelworks.core.clock import Clock, SystemClock
-from modelworks.core.signature import NO_CHARACTER, Signature, Tensor
+from modelworks.core.signature import CHARACTERS, NO_CHARACTER, Signature, Tensor
 from modelworks.serving.model import Answer
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import DTYPES, Array, to_list
@@ -291,7 +291,7 @@ def _is_packed(tensor: Tensor) -> bool:
 
 
 def _is_text(tensor: Tensor) -> bool:
-    return tensor.payload and tensor.datatype == "INT64" and len(tensor.columns) == 1
+    return tensor.payload and tensor.name == CHARACTERS and len(tensor.columns) == 1
 
 
 def _named(tensor: Tensor, array: Array) -> list[tuple[str, Array]]:

@@ -48,7 +48,12 @@ class FittedHead:
 
     def signature(self, backbone: Backbone, column: str) -> Signature:
         """Return the signature of the whole model."""
-        return Signature(inputs=payload_inputs(backbone, column), outputs=self.outputs, classes=self.classes)
+        return Signature(
+            inputs=payload_inputs(backbone, column),
+            outputs=self.outputs,
+            classes=self.classes,
+            tokenizer=backbone.tokenizer,
+        )
 
 
 def embedding_input(width: int) -> Tensor:

@@ -54,10 +54,11 @@ def docker_files(package: Package) -> dict[str, bytes]:
             hint="trust its maker first: mw package trust KEY.pub",
         )
     name, version = package.manifest.name, package.manifest.code.get("version")
+    extras = "serve" if package.signature.tokenizer is None else "serve,text"
     image = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
     files = {f"package/{file}": data for file, data in package.files.items()}
     files["Dockerfile"] = DOCKERFILE.format(image=image, key=package.signed_by).encode()
     files["healthy.py"] = HEALTHY.encode()
-    files["requirements.txt"] = f"modelworks[serve]=={version}\n".encode()
+    files["requirements.txt"] = f"modelworks[{extras}]=={version}\n".encode()
     files[f"trusted/{package.signed_by}.pub"] = base64.b64encode(package.public_key) + b"\n"
     return files

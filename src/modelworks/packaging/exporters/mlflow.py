@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelworks.core.signature import Tensor
+from modelworks.core.signature import TOKENIZER, Tensor
 from modelworks.packaging.manifest import MANIFEST, MODEL
 from modelworks.packaging.package import Package
 
@@ -24,7 +24,9 @@ def mlflow_files(package: Package) -> dict[str, bytes]:
     requirements = "".join(f"{name}\n" for name in REQUIREMENTS)
     python_env = {"python": "3.11", "dependencies": ["-r requirements.txt"]}
     conda = {"name": "mlflow-env", "dependencies": ["python=3.11", "pip", {"pip": list(REQUIREMENTS)}]}
+    tokenizer = {TOKENIZER: package.files[TOKENIZER]} if package.signature.tokenizer is not None else {}
     return {
+        **tokenizer,
         "MLmodel": _yaml(_mlmodel(package)),
         MODEL: package.onnx,
         MANIFEST: package.files[MANIFEST],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from modelworks.core.signature import TOKENIZER
 from modelworks.packaging.manifest import MANIFEST, MODEL, PREDICT
 from modelworks.packaging.package import Package
 
 
 def predict_files(package: Package) -> dict[str, bytes]:
     """Return the files of a folder in which ``python predict.py rows.csv`` works."""
-    files = {name: package.files[name] for name in (MODEL, MANIFEST, PREDICT)}
-    return {**files, "requirements.txt": b"numpy\nonnxruntime\n"}
+    names = (MODEL, MANIFEST, PREDICT, *([TOKENIZER] if package.signature.tokenizer is not None else []))
+    needed = b"numpy\nonnxruntime\n" + (b"tokenizers\n" if TOKENIZER in names else b"")
+    return {**{name: package.files[name] for name in names}, "requirements.txt": needed}

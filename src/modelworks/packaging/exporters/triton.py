@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from modelworks.core.signature import Tensor
+from modelworks.core.signature import TOKENIZER, Tensor
 from modelworks.packaging.manifest import MANIFEST
 from modelworks.packaging.package import Package
 
@@ -26,6 +26,8 @@ def triton_files(package: Package) -> dict[str, bytes]:
         f"{name}/1/model.onnx": package.onnx,
         f"{name}/{MANIFEST}": package.files[MANIFEST],
     }
+    if package.signature.tokenizer is not None:
+        files[f"{name}/{TOKENIZER}"] = package.files[TOKENIZER]
     if package.signature.classes:
         lines = "".join(" ".join(label.split()) + "\n" for label in package.signature.classes)
         files[f"{name}/labels.txt"] = lines.encode()

@@ -21,7 +21,7 @@ from modelworks.core.verdict import VerdictKind
 from modelworks.packaging import Package, SigningKey, TrustPolicy, build, open_package
 from modelworks.packaging import publishing as publishing_module
 from modelworks.packaging.golden import UNSEEN, differences, golden_rows
-from modelworks.packaging.manifest import FILE_KINDS
+from modelworks.packaging.manifest import NEEDED
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -153,7 +153,7 @@ def test_the_signing_key_is_in_no_file(package: Package) -> None:
 
 
 def test_files_are_plain_and_readable_by_all(package_folder: Path) -> None:
-    for name in FILE_KINDS:
+    for name in NEEDED:
         status = (package_folder / name).stat()
         assert status.st_nlink == 1 and status.st_mode & 0o444 == 0o444
 

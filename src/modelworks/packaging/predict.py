@@ -46,13 +46,16 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-def pack(tensor: dict[str, Any], row: dict[str, Any]) -> Any:
+def pack(tensor: dict[str, Any], row: dict[str, Any], encode: Any = None) -> Any:
     """Turn the columns of one row into one input: columns side by side, or one text, image or series."""
     shape, kind = tensor["shape"], tensor["datatype"]
     if len(shape) == 2 and shape[1] > 0:
         dtype, convert = COLUMNS[kind]
         return np.array([[convert(row.get(column)) for column in tensor["columns"]]], dtype)
     value = row.get(tensor["columns"][0])
+    if encode:
+        ids = encode(value or "").ids
+        return np.array([(ids if tensor["name"] == "token_ids" else [1] * len(ids)) or [0]], np.int64)
     if kind == "INT64":
         return np.array([[ord(mark) for mark in value or ""] or [-1]], np.int64)
     if kind == "UINT8":
@@ -62,28 +65,17 @@ def pack(tensor: dict[str, Any], row: dict[str, Any]) -> Any:
     return packed
 
 
-def feeds_of(signature: dict[str, Any], row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """Turn one row into every input; a text through the package's tokenizer becomes its tokens."""
-    if tokenizer is None:
-        return {tensor["name"]: pack(tensor, row) for tensor in signature["inputs"]}
-    ids = tokenizer.encode(row.get(signature["inputs"][0]["columns"][0]) or "").ids
-    attention = [1] * len(ids) or [0]
-    return {"token_ids": np.array([ids or [0]], np.int64), "attention": np.array([attention], np.int64)}
-
-
-def load_tokenizer(signature: dict[str, Any]) -> Any:
-    """Return the declared tokenizer, or None where there is none."""
-    if "preprocessor" not in signature:
-        return None
+def encoder(declared: dict[str, Any]) -> Any:
+    """Return what turns a text into tokens, after its file was checked."""
     from tokenizers import Tokenizer
 
-    declared, data = signature["preprocessor"], (FOLDER / "tokenizer.json").read_bytes()
+    data = (FOLDER / declared["file"]).read_bytes()
     if hashlib.sha256(data).hexdigest() != declared["sha256"]:
         sys.exit("tokenizer.json is not the file the manifest names; fetch the package again")
     tokenizer = Tokenizer.from_str(data.decode())
     tokenizer.no_padding()
     tokenizer.enable_truncation(declared["max_tokens"])
-    return tokenizer
+    return tokenizer.encode
 
 
 def main(source: Path) -> None:
@@ -96,9 +88,10 @@ def main(source: Path) -> None:
         rows = json.load(stream) if source.suffix == ".json" else csv.DictReader(stream)
         session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         names = [tensor["name"] for tensor in manifest["signature"]["outputs"]]
-        tokenizer = load_tokenizer(manifest["signature"])
+        declared = manifest["signature"].get("preprocessor")
+        encode = encoder(declared) if declared else None
         for row in rows:
-            feeds = feeds_of(manifest["signature"], row, tokenizer)
+            feeds = {tensor["name"]: pack(tensor, row, encode) for tensor in manifest["signature"]["inputs"]}
             answer = [array.tolist()[0] for array in session.run(names, feeds)]
             print(json.dumps(dict(zip(names, answer, strict=True)), ensure_ascii=False))
 

@@ -19,6 +19,7 @@ def warm_up() -> None:
 def answer(channel: socket.socket) -> None:
     order = json.loads(receive_frame(channel))
     receive_frame(channel)
+    receive_frame(channel)
     match order["do"]:
         case "crash":
             ctypes.string_at(1)

@@ -159,7 +159,9 @@ def test_what_a_hijacked_child_says_is_not_believed(
     monkeypatch.setattr(
         stub,
         "ask",
-        lambda header, onnx, wall_s: Zygote.ask(stub, json.dumps({"do": do}).encode(), onnx, wall_s),
+        lambda header, onnx, wall_s, tokenizer: Zygote.ask(
+            stub, json.dumps({"do": do}).encode(), onnx, wall_s
+        ),
     )
     with pytest.raises(TrustError):
         replay(echo(), ROW, EXAMPLES, ReplayLimits())

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from modelworks.compute.payloads import image_pixels, pack_payload
 from modelworks.compute.tokens import token_feeds
 from modelworks.core.errors import DataError, close_matches
-from modelworks.core.signature import MISSING_DATETIME, TOKEN_IDS, Signature, Tensor
+from modelworks.core.signature import ATTENTION, MISSING_DATETIME, TOKEN_IDS, Signature, Tensor
 
 if TYPE_CHECKING:
     from modelworks.compute.runtime import GraphSession
@@ -160,8 +160,14 @@ def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[s
 def _payload_feeds(
     signature: Signature, tensor: Tensor, values: Sequence[Any] | npt.NDArray[Any]
 ) -> dict[str, npt.NDArray[Any]]:
-    if signature.tokenizer is None or tensor.name != TOKEN_IDS:
+    if tensor.name not in (TOKEN_IDS, ATTENTION):
         return {tensor.name: pack_payload(tensor, values)}
+    if signature.tokenizer is None:
+        raise DataError(
+            f"Column '{tensor.columns[0]}': the graph reads tokens and no tokenizer is declared.",
+            code="MW1107",
+            hint="send token_ids and attention, or make the package again with its tokenizer",
+        )
     try:
         return token_feeds(signature.tokenizer, values)
     except DataError as error:

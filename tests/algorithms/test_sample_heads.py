@@ -65,10 +65,10 @@ def test_a_backbone_embeds_one_sample_as_in_a_batch(name: str) -> None:
     assert made.digest == again.digest
     assert (made.name, made.modality) == (name, modality)
     inputs = payload_inputs(made, "x")
-    whole = embed_column(made.onnx, inputs, values)
+    whole = embed_column(made.onnx, inputs, values, tokenizer=made.tokenizer)
     assert whole.shape == (ROWS, made.width)
     assert np.isfinite(whole).all()
-    alone = embed_column(made.onnx, inputs, values[7:8])
+    alone = embed_column(made.onnx, inputs, values[7:8], tokenizer=made.tokenizer)
     np.testing.assert_allclose(alone[0], whole[7], atol=1e-4)
 
 

@@ -98,7 +98,7 @@ def wants_more(work: Work, fit: Handle) -> bool:
 def escalate_call(work: Work, fit: Handle) -> tuple[dict[str, Input], dict[str, Any]]:
     """Return inputs and parameters of ``escalate`` for one task of a line."""
     index = work.place
-    backbones = [name for name in backbones_of(work.task) if work.embeds[name].ok]
+    backbones = [name for name, handle in work.embeds.items() if handle.ok]
     inputs: dict[str, Input] = {
         "table": work.table.all_outputs(),
         **{name: fit.output(f"{name}-{index}.{end}") for name, end in PARTS.items()},

@@ -90,7 +90,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=2,
+    version=3,
     sources=(
         f"{HOUSE}.heads",
         f"{HOUSE}.embedding",

@@ -118,6 +118,27 @@ def test_a_table_is_shown_with_kinds_and_reasons(service: Service, tmp_path: Pat
     assert other["columns"][1]["kind"] == "category"
 
 
+def test_samples_are_shown_with_what_was_set_aside(service: Service, tmp_path: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    photos = tmp_path / "photos"
+    for place in ("a", "b"):
+        (photos / place).mkdir(parents=True)
+        image_module.new("RGB", (4, 6), "red" if place == "a" else "blue").save(photos / place / "x.png")
+    (photos / "a" / "broken.png").write_bytes(b"no image")
+    shown = service.data_show(str(photos))
+    assert shown["report"]["format"] == "images"
+    assert (shown["rows"], shown["report"]["quarantined"]) == (2, 1)
+    listed = tmp_path / "list.csv"
+    listed.write_text("name,old,good\nx1.png,y.png,1\nb/x.png,z.png,0\n")
+    with pytest.raises(DataError, match="2 columns"):
+        service.data_show(str(listed), {"files": str(photos)})
+    found = service.data_show(str(listed), {"files": str(photos), "file_column": "name"})
+    assert (found["rows"], found["report"]["quarantined"]) == (1, 1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no images, sounds, texts or series"):
+        service.data_show(str(tmp_path / "empty"))
+
+
 def test_the_demo_order_is_valid(service: Service) -> None:
     order = service.demo_order()
     assert len(order.lines) == 6

@@ -107,6 +107,22 @@ def test_coco_parquet_jsonl_text_folders_and_series(tmp_path: Path) -> None:
     assert payload_values(table, "series")[1].tolist() == [[10, 11, 12, 13, 14]]
 
 
+def test_a_long_table_has_names_for_series_and_few_moments(tmp_path: Path) -> None:
+    rows = [f"u{key},{time},{key * 100 + time},{time * 2}" for time in range(10, 0, -1) for key in range(30)]
+    (tmp_path / "long.csv").write_text("\n".join(["unit,cycle,speed,heat", *rows]) + "\n")
+    how = SampleReading(key="unit", time="cycle", values=("speed", "heat"))
+    table, _, _ = _read(tmp_path / "long.csv", tmp_path / "a", how)
+    place = table.column("unit").to_pylist().index("u7")
+    first = [list(range(701, 711)), list(range(2, 21, 2))]
+    assert payload_values(table, "series")[place].tolist() == first
+    with pytest.raises(DataError, match="changes within a series"):
+        _read(
+            tmp_path / "long.csv",
+            tmp_path / "b",
+            SampleReading(key="unit", time="cycle", values=("speed",)),
+        )
+
+
 def test_a_ready_made_test_part_goes_behind(tmp_path: Path) -> None:
     for name, count in (("train", 6), ("test", 4)):
         source = _zip(
@@ -128,6 +144,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         _read(tmp_path / "list.csv", tmp_path / "out", SampleReading(files=tmp_path))
     with pytest.raises(DataError, match="orders its rows"):
         _read(tmp_path / "list.csv", tmp_path / "out2", SampleReading(form="long", key="a"))
+    with pytest.raises(DataError, match="None of the 1 images"):
+        _read(_zip(tmp_path / "broken.zip", {"a/x.png": b"no image"}), tmp_path / "out4")
     (tmp_path / "bad.json").write_text('{"images": 3, "annotations": [], "categories": []}')
     with pytest.raises(DataError, match="COCO"):
         _read(tmp_path / "bad.json", tmp_path / "out3", SampleReading(form="coco"))

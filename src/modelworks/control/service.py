@@ -217,18 +217,23 @@ class Service:
     # Tables
 
     def data_show(self, source: Any, reading: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return how a table is read: columns, kinds with reasons, warnings, rows set aside, statistics."""
+        """Return how a table or samples are read: columns, kinds with reasons, warnings, rows set aside, statistics."""
         from modelworks.data import ingest, open_table, profile
         from modelworks.production.fitting import finite
-        from modelworks.production.reading import read_options
+        from modelworks.production.reading import read_options, read_source
 
         settings = dict(reading or {})
         options = {
             **settings.get("reading", {}),
-            **{k: settings[k] for k in ("kinds", "query") if k in settings},
+            **{k: settings[k] for k in ("kinds", "query", "file_column") if k in settings},
         }
-        with tempfile.TemporaryDirectory(prefix="modelworks-") as folder:
-            report = ingest(source, folder, read_options(options))
+        files = Path(settings["files"]).expanduser() if settings.get("files") else None
+        with tempfile.TemporaryDirectory(prefix="modelworks-") as name:
+            folder = Path(name)
+            if isinstance(source, str | Path):
+                report = read_source(source, folder, options, files=files)
+            else:
+                report = dict(ingest(source, folder, read_options(options)))
             table, schema = open_table(folder)
             described: dict[str, Any] = finite(profile(table, schema, ()))
         return {"source": str(source), "report": finite(report), **schema.to_json(), "profile": described}

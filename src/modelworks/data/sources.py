@@ -76,7 +76,12 @@ def local_file(source: str | Path, options: ReadOptions) -> LocalFile:
     _check_roots(path, real, options)
     if not real.is_file():
         raise DataError(
-            f"'{path.name}' is not a file.", code="MW1112", where=str(source), hint="give one file"
+            f"'{path.name}' is a folder that holds no images, sounds, texts or series."
+            if path.is_dir()
+            else f"'{path.name}' is not a file.",
+            code="MW1112",
+            where=str(source),
+            hint="give one file",
         )
     return LocalFile(real, path.name)
 

@@ -72,6 +72,11 @@ def read_image_folder(
         if not names:
             raise DataError(f"'{source.name}' holds no image ({', '.join(ENDINGS)}).", code="MW1162")
         good, blobs, bad = _read(files, names, limits)
+    if not good:
+        raise DataError(
+            f"None of the {len(names):,} images in '{source.name}' can be read: {bad[0]['_text']}: {bad[0]['_reason']}",
+            code="MW1164",
+        )
     folders = [PurePosixPath(name).parts[:-1] for name in good]
     parts = [next((found for part in path if (found := part_of(part))), None) for path in folders]
     columns: dict[str, Any] = {

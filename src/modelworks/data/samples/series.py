@@ -162,6 +162,8 @@ def read_long(table: pa.Table, key: str, time: str, values: Sequence[str]) -> Re
     Raises:
         DataError: A further column changes within a series.
     """
+    for name in (key, time):
+        table = table.set_column(table.column_names.index(name), name, _sortable(table.column(name)))
     ordered = table.sort_by([(key, "ascending"), (time, "ascending")])
     keys = pc.dictionary_encode(ordered.column(key).combine_chunks()).indices.to_numpy()
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
@@ -175,9 +177,25 @@ def read_long(table: pa.Table, key: str, time: str, values: Sequence[str]) -> Re
             ordered.group_by(key).aggregate([(name, "count_distinct")]).column(f"{name}_count_distinct")
         )
         if pc.max(distinct).as_py() > 1:
-            raise DataError(f"Column '{name}' changes within a series of '{key}'.", code="MW1172")
+            raise DataError(
+                f"Column '{name}' changes within a series of '{key}'.",
+                code="MW1172",
+                hint="reading: {series_values: [COLUMN, ...]} lists the columns of values; any other column is one "
+                "value for the whole series",
+            )
         columns[name] = ordered.column(name).take(pa.array(starts))
     return _table(series, columns, [], "table")
+
+
+def _sortable(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return levels as plain values, as numbers where all of them are, so that 9 comes before 10."""
+    if not pa.types.is_dictionary(cells.type):
+        return cells
+    plain = pc.cast(cells, pa.string())
+    try:
+        return pc.cast(plain, pa.float64())
+    except pa.ArrowInvalid:
+        return plain
 
 
 def _table(

@@ -71,6 +71,11 @@ def warm_costs(most_rows: int) -> list[float]:
     ]
 
 
+def warm_commit() -> str:
+    """Return the commit whose warm batch is kept."""
+    return str(json.loads(WARM.read_text().splitlines()[0])["commit"])
+
+
 def cost_rows(lines: list[Result]) -> Iterable[Row]:
     """Yield T5, T6, T8 and T9: warm and cold cost, bytes, latency of the graph alone."""
     for rows, target in ((1_000, 1.5), (10_000, 3.0)):
@@ -79,7 +84,7 @@ def cost_rows(lines: list[Result]) -> Iterable[Row]:
             mean = statistics.fmean(warm)
             yield (
                 f"T5 CPU-s of the next model in a warm process, n ≤ {rows:,}",
-                f"mean {mean:.2f}, median {statistics.median(warm):.2f} ({len(warm)} tasks)",
+                f"mean {mean:.2f}, median {statistics.median(warm):.2f} ({len(warm)} tasks, commit {warm_commit()})",
                 f"mean ≤ {target:g}",
                 mean <= target,
             )

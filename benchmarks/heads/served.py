@@ -16,7 +16,9 @@ from benchmarks.heads.results import record
 from benchmarks.heads.samples import TRAIN, embedded, faces, task
 from modelworks.algorithms.plugins import estimator
 from modelworks.compute.payloads import image_pixels
+from modelworks.compute.runtime import GraphSession
 from modelworks.core.budget import Budget
+from modelworks.packaging.golden import golden_examples
 from modelworks.packaging.package import TrustPolicy
 from modelworks.serving.dataplane import DataPlane, PlaneLimits
 from modelworks.serving.deployments import Deployments
@@ -84,10 +86,11 @@ def main() -> int:
         Budget(600),
         0,
     )
-    golden = {"rows": [{"payload": base64.b64encode(item).decode()} for item in images[:2]]}
+    rows = [{"payload": base64.b64encode(item).decode()} for item in images[:2]]
     sources = []
     for name, head in zip(names, heads, strict=True):
         model = head.fused(backbones[BACKBONE], "payload")
+        golden = golden_examples(GraphSession(model.onnx), model.signature, rows)
         digest = hashlib.sha256(name.encode() + model.onnx).hexdigest()
         sources.append(
             MemorySource(

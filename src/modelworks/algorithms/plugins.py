@@ -18,6 +18,7 @@ _BUILT_IN = {
     "samples.heads": ("modelworks.algorithms.samples.recipe", "SampleHeads", ""),
     "series.forecast": ("modelworks.algorithms.series.forecast", "ForecastRecipe", ""),
     "images.anomaly": ("modelworks.algorithms.images.anomaly", "ImageAnomaly", "image"),
+    "text.linear": ("modelworks.algorithms.text.linear", "TextLinear", "text"),
     "deep.images": ("modelworks.algorithms.deep.images", "DeepImages", "image"),
     "deep.text": ("modelworks.algorithms.deep.text", "DeepText", ""),
     "deep.series": ("modelworks.algorithms.deep.series", "DeepSeries", ""),

@@ -1,0 +1,1 @@
+"""Models of texts that keep every word: sparse weighted n-grams and a linear model, in one graph."""

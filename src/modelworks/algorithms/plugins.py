@@ -16,6 +16,7 @@ BACKBONES = "modelworks.backbones"
 _BUILT_IN = {
     "tables.portfolio": ("modelworks.algorithms.tables.recipe", "TableRecipe", ""),
     "samples.heads": ("modelworks.algorithms.samples.recipe", "SampleHeads", ""),
+    "series.anomaly": ("modelworks.algorithms.series.anomaly", "AnomalyRecipe", ""),
     "series.forecast": ("modelworks.algorithms.series.forecast", "ForecastRecipe", ""),
     "images.anomaly": ("modelworks.algorithms.images.anomaly", "ImageAnomaly", "image"),
     "text.linear": ("modelworks.algorithms.text.linear", "TextLinear", "text"),
@@ -41,6 +42,7 @@ _RECIPES: dict[tuple[str, str], str] = {
         for modality in ("image", "text", "series")
         for kind in (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL, TaskKind.REGRESSION)
     },
+    ("series", TaskKind.ANOMALY): "series.anomaly",
     ("series", TaskKind.FORECAST): "series.forecast",
 }
 _CHOICES: dict[str, tuple[str, ...]] = {

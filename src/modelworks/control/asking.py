@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import NotFound, UsageError, close_matches
 from modelworks.core.schema import Column, Schema
+from modelworks.core.signature import HISTORY
 from modelworks.core.task import TaskKind
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Asker:
         Raises:
             DataError: It cannot be read, or lacks a column the model reads.
         """
-        from modelworks.control.stream_answers import forecast_table
+        from modelworks.control.stream_answers import alarm_table, forecast_table
         from modelworks.data import ReadOptions, ingest, open_table, typed_columns
         from modelworks.data.samples.payload import payload_values
         from modelworks.production.reading import read_options, read_source
@@ -139,6 +140,8 @@ class Asker:
             table, schema = open_table(folder)
             if self.package.manifest.task.get("kind") == TaskKind.FORECAST:
                 return Answers(forecast_table(self.package, table, schema, self.outputs))
+            if any(tensor.name == HISTORY for tensor in self.package.signature.inputs):
+                return Answers(alarm_table(self.package, table, schema))
             present = [name for name in self.schema.names if name in table.column_names]
             if self.samples:
                 columns = {name: payload_values(table, name) for name in present}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import numpy.typing as npt
 
 from modelworks.algorithms.series.windows import cut
 from modelworks.core.errors import DataError
+from modelworks.core.estimator import FittedModel
+from modelworks.core.schema import Column, ColumnKind
 from modelworks.data.samples.panel import MONTH
+from modelworks.production.stream_alarms import scored
 from modelworks.production.stream_judging import columns_of, shape_of
-from modelworks.production.streams import read_stream
+from modelworks.production.streams import read_stream, without_label
 from modelworks.production.task_data import task_from_json
 
 if TYPE_CHECKING:
@@ -63,6 +67,45 @@ def forecast_table(
     for index, level in enumerate(package.signature.quantiles):
         shown[f"q{level:g}"] = found["quantiles"][:, :, index].reshape(rows)
     return pa.table(shown)
+
+
+def alarm_table(package: Package, table: pa.Table, schema: Schema) -> pa.Table:
+    """Return one row per value of each stream: ``series`` (of several), ``step``, ``time``, ``score``, ``anomalous``.
+
+    Args:
+        package: The package; its task names the columns.
+        table, schema: The streams, as ingested; the label may be absent.
+
+    Raises:
+        DataError: The table has not as many columns of numbers to watch as the model.
+    """
+    import pyarrow as pa
+
+    task = task_from_json(package.manifest.task)
+    label = task.targets[0]
+    if label not in table.column_names:
+        table = table.append_column(label, pa.nulls(table.num_rows, pa.float64()))
+        schema = replace(schema, columns=(*schema.columns, Column(name=label, kind=ColumnKind.NUMBER)))
+    panel, _ = without_label(read_stream(table, schema, task)[0])
+    wanted = package.signature.inputs[0].shape[1]
+    if len(panel.channels) != wanted:
+        raise DataError(
+            f"The model watches {wanted} columns of numbers; the table has {len(panel.channels)}: "
+            f"{', '.join(panel.channels)}.",
+            code="MW1247",
+            hint="give the columns the model was made with",
+        )
+    model = FittedModel(onnx=package.onnx, signature=package.signature)
+    found = scored(panel, model, np.zeros(len(panel.names), np.int64))
+    shown: dict[str, Any] = {}
+    if len(panel.names) > 1:
+        shown["series"] = np.repeat(np.array(panel.names, object), panel.lengths)
+    steps = [np.arange(size) for size in panel.lengths.tolist()]
+    shown["step"] = np.concatenate(steps)
+    if panel.step and not panel.monthly:
+        times = [start + panel.step * at for start, at in zip(panel.starts.tolist(), steps, strict=True)]
+        shown["time"] = pa.array(np.concatenate(times), pa.timestamp("us"))
+    return pa.table({**shown, **found})
 
 
 def _behind_last(values: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.int64]:

@@ -346,7 +346,7 @@ def _of_samples(line: Line, schema: Schema, values: Mapping[str, Any]) -> dict[s
 
     barred = {*line.targets, *values["exclude"], values.get("weight"), values["split"].group}
     found = infer_modality(schema, (name for name in barred if name))[0]
-    if values.get("kind") in STREAM_KINDS:
+    if values.get("kind") in STREAM_KINDS and found != "image":
         found = "series"
     modality = values.get("modality") or found
     if modality == "table":

@@ -114,7 +114,7 @@ def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=1,
+    version=2,
     outputs=("model.onnx", "fit.json", "first.npy"),
     sources=(
         f"{HOUSE}.stream_fitting",
@@ -132,9 +132,15 @@ def fit_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) ->
 
 
 @step(
-    version=1,
+    version=2,
     outputs=("judged.json",),
-    sources=(f"{HOUSE}.stream_judging", f"{HOUSE}.judging", f"{HOUSE}.papers", f"{HOUSE}.streams"),
+    sources=(
+        f"{HOUSE}.stream_judging",
+        f"{HOUSE}.stream_alarms",
+        f"{HOUSE}.judging",
+        f"{HOUSE}.papers",
+        f"{HOUSE}.streams",
+    ),
 )
 def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Score the shipped graph on the sealed end of time, hold it to the gate, and write its package or its report."""

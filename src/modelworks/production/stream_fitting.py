@@ -11,7 +11,7 @@ from modelworks.core.budget import Budget
 from modelworks.core.digest import digest_bytes
 from modelworks.core.task import Task, TaskKind
 from modelworks.production.fitting import FIT, MODEL, baseline_file, finite, model_json, timed
-from modelworks.production.streams import first_sealed, horizon_of, read_stream
+from modelworks.production.streams import first_sealed, horizon_of, read_stream, without_label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,16 +55,20 @@ def fit_stream(table_folder: Path, task: Task, folder: Path) -> dict[str, Any]:
 
     parts: dict[str, float] = {}
     kind = task.kind
-    assert kind is TaskKind.FORECAST
+    assert kind is not None
     with timed(parts, "read"):
         table, schema = open_table(table_folder)
         panel, columns = read_stream(table, schema, task)
-        horizon = horizon_of(task, panel)
+        horizon = horizon_of(task, panel) if kind is TaskKind.FORECAST else 1
         first = first_sealed(panel, task.split.test_share, horizon)
         metric = task.metric or default_metric(kind)
         np.save(folder / FIRST, first, allow_pickle=False)
     with timed(parts, "fit"):
-        fitted = _forecaster(panel.until(first), task, metric, horizon)
+        before = panel.until(first)
+        if kind is TaskKind.FORECAST:
+            fitted = _forecaster(before, task, metric, horizon)
+        else:
+            fitted = _detector(before, task)
     (folder / MODEL).write_bytes(fitted.model.onnx)
     for name, baseline in fitted.baselines.items():
         (folder / baseline_file(name)).write_bytes(baseline.onnx)
@@ -106,6 +110,35 @@ def _forecaster(before: Panel, task: Task, metric: str, horizon: int) -> Fitted:
     return Fitted(
         model=model,
         baselines=recipe.baselines(before),
+        recipe={"name": recipe.card.name, "version": recipe.card.version},
+    )
+
+
+def _detector(before: Panel, task: Task) -> Fitted:
+    """Fit on what is not labelled anomalous before the sealed end."""
+    import numpy as np
+
+    from modelworks.algorithms.plugins import estimator, recipe_for
+    from modelworks.algorithms.series.anomaly import baselines
+    from modelworks.algorithms.series.windows import cut
+    from modelworks.compute.runtime import GraphSession
+    from modelworks.core.signature import HISTORY
+
+    assert task.kind is not None
+    streams, labels = without_label(before)
+    given = {"window": task.options["window"]} if "window" in task.options else {}
+    recipe = estimator(recipe_for("series", task.kind))(**given)
+    normal = [item != 1 for item in labels]
+    model, native = recipe.fit_native(streams, Budget(task.limits.budget_s), task.seed, normal)
+    ends = [np.arange(max(1, size - CHECKED_WINDOWS), size + 1) for size in streams.lengths.tolist()]
+    windows = cut(streams, native.length, 1, ends)
+    found = GraphSession(model.onnx).run({HISTORY: windows.history})
+    wanted = native.predict(windows)
+    gap = np.abs(found["score"] - wanted["score"]) / np.maximum(1.0, wanted["score"])
+    model.diagnostics["measured"] = {"parity": float(gap.max())}
+    return Fitted(
+        model=model,
+        baselines=baselines(len(streams.channels), native.length),
         recipe={"name": recipe.card.name, "version": recipe.card.version},
     )
 

@@ -12,7 +12,8 @@ from modelworks.core.signature import FUTURE, HISTORY, Signature
 from modelworks.core.task import Task, TaskKind
 from modelworks.production.fitting import finite, load_model, load_record, timed
 from modelworks.production.judging import JUDGED, Judged, parity_of
-from modelworks.production.streams import read_stream, sealed_origins
+from modelworks.production.stream_alarms import AlarmQuestion
+from modelworks.production.streams import read_stream, sealed_origins, without_label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,20 +133,16 @@ def judge_stream(
         model = load_model(fit_folder, record)
         table, schema = open_table(table_folder)
         panel, _ = read_stream(table, schema, task)
-        length, horizon = shape_of(model.signature)
-        first = np.load(fit_folder / FIRST, allow_pickle=False)
-        season = int(model.diagnostics["season"])
-        sealed = SealedWindows(panel=panel, first=first, horizon=horizon, season=season)
-        question = Question(sealed=sealed, windows=sealed.windows(length), task=task, look=look)
+        question = _question(panel, np.load(fit_folder / FIRST, allow_pickle=False), task, look, model)
     with timed(parts, "score"):
-        outputs = sealed.answers(model)
+        outputs = question.answers(model)
         evaluation = question.evaluate(outputs, model)
         others = {name: load_model(fit_folder, record, name) for name in record["baselines"]}
         baselines = {name: question.compare(outputs, other) for name, other in others.items()}
         champion = _champion(champion_folder, question, model, outputs)
     with timed(parts, "latency"):
         session = GraphSession(model.onnx)
-        measured = _measured(session, model, question.windows, task.limits.latency_ms)
+        measured = _measured(session, model, question, task.limits.latency_ms)
     verdict = judge(evaluation, task.gate, task.limits, measured, baselines, record["findings"], champion)
     findings = finite(
         {
@@ -153,7 +150,7 @@ def judge_stream(
             "baselines": baselines,
             "champion": champion,
             "importance": [],
-            "samples": {"forecasts": _shown(panel, question.windows, outputs, model)},
+            "samples": question.samples(outputs, model),
             "measured": measured,
             "verdict": verdict.to_json(),
         }
@@ -168,18 +165,53 @@ def judge_stream(
         findings=findings,
         parts=parts,
         train=np.zeros(0, np.int64),
-        examples=_examples(panel, first, length, horizon),
+        examples=question.examples(model),
     )
+
+
+def _question(
+    panel: Panel, first: npt.NDArray[np.int64], task: Task, look: int, model: FittedModel
+) -> Question | AlarmQuestion:
+    if task.kind is TaskKind.ANOMALY:
+        watched, labels = without_label(panel)
+        return AlarmQuestion(panel=watched, labels=labels, first=first, task=task, look=look)
+    length, horizon = shape_of(model.signature)
+    season = int(model.diagnostics["season"])
+    sealed = SealedWindows(panel=panel, first=first, horizon=horizon, season=season)
+    return Question(sealed=sealed, windows=sealed.windows(length), task=task, look=look)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of every model of a task: the sealed windows, and how answers to them are measured."""
+    """What is asked of every forecaster of a task: the sealed windows, and how answers to them are measured."""
 
     sealed: SealedWindows
     windows: Windows
     task: Task
     look: int
+
+    def answers(self, model: FittedModel) -> dict[str, npt.NDArray[Any]]:
+        """Return what a graph says about the sealed windows."""
+        return self.sealed.answers(model)
+
+    def comparable(self, model: FittedModel) -> bool:
+        """Say whether another model reads windows of the same series and forecasts as many steps."""
+        known = len(self.windows.history[0]), self.windows.future.shape[1]
+        wide = {tensor.name: tensor.shape[1] for tensor in model.signature.inputs}
+        same = (wide.get(HISTORY), wide.get(FUTURE, 0)) == known
+        return same and shape_of(model.signature)[1] == self.sealed.horizon
+
+    def one_row(self, model: FittedModel) -> dict[str, npt.NDArray[Any]]:
+        """Return the columns of one row."""
+        return {name: values[:1] for name, values in columns_of(self.windows).items()}
+
+    def examples(self, model: FittedModel) -> list[dict[str, Any]]:
+        """Return a few windows that end before anything sealed, as values of the graph's columns."""
+        return _examples(self.sealed.panel, self.sealed.first, *shape_of(model.signature))
+
+    def samples(self, outputs: dict[str, npt.NDArray[Any]], model: FittedModel) -> dict[str, Any]:
+        """Return a few sealed windows with their forecasts, for the report."""
+        return {"forecasts": _shown(self.sealed.panel, self.windows, outputs, model)}
 
     def evaluate(self, outputs: dict[str, npt.NDArray[Any]], model: FittedModel) -> dict[str, Any]:
         """Measure answers; see ``evaluation.evaluate``."""
@@ -214,18 +246,23 @@ class Question:
         )
 
 
-def _measured(session: GraphSession, model: FittedModel, windows: Windows, limit_ms: float) -> dict[str, Any]:
+def _measured(
+    session: GraphSession, model: FittedModel, question: Question | AlarmQuestion, limit_ms: float
+) -> dict[str, Any]:
     from modelworks.compute.feeds import pack_columns
     from modelworks.compute.runtime import single_row_latency_ms
 
-    feeds = pack_columns(model.signature, _first_rows(windows, 1), 1)
+    feeds = pack_columns(model.signature, question.one_row(model), 1)
     latency = single_row_latency_ms(session, feeds, repeats=REPEATS, warm_up=WARM_UP, limit_ms=limit_ms)
     size = {"size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
     return {"latency_ms": latency, **size, **parity_of(model)}
 
 
 def _champion(
-    folder: Path | None, question: Question, model: FittedModel, outputs: dict[str, npt.NDArray[Any]]
+    folder: Path | None,
+    question: Question | AlarmQuestion,
+    model: FittedModel,
+    outputs: dict[str, npt.NDArray[Any]],
 ) -> dict[str, Any] | None:
     """Compare with the package that answers today, unless it is this very model or answers another question."""
     if folder is None:
@@ -236,15 +273,9 @@ def _champion(
     signature = Signature.from_json(manifest["signature"])
     champion = FittedModel(onnx=(folder / "model.onnx").read_bytes(), signature=signature)
     alike = signature.columns == model.signature.columns and signature.quantiles == model.signature.quantiles
-    if not alike or champion.onnx == model.onnx or shape_of(signature)[1] != question.sealed.horizon:
-        return None
-    if [tensor.shape[:2] for tensor in signature.inputs] != [t.shape[:2] for t in model.signature.inputs]:
+    if not alike or champion.onnx == model.onnx or not question.comparable(champion):
         return None
     return question.compare(outputs, champion)
-
-
-def _first_rows(windows: Windows, count: int) -> dict[str, npt.NDArray[Any]]:
-    return {name: values[:count] for name, values in columns_of(windows).items()}
 
 
 def _examples(panel: Panel, first: npt.NDArray[np.int64], length: int, horizon: int) -> list[dict[str, Any]]:

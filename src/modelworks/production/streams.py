@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import TaskError, close_matches
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from modelworks.data.samples.panel import Panel
 
-STREAM_KINDS = frozenset({TaskKind.FORECAST})
+STREAM_KINDS = frozenset({TaskKind.FORECAST, TaskKind.ANOMALY})
 NUMBERS = frozenset({ColumnKind.NUMBER, ColumnKind.INTEGER_CATEGORY, ColumnKind.BOOLEAN, ColumnKind.ORDERED})
-OPTIONS = ("horizon", "window", "stretch", "season", "time", "series", "past", "known")
+OPTIONS = {
+    TaskKind.FORECAST: ("horizon", "window", "stretch", "season", "time", "series", "past", "known"),
+    TaskKind.ANOMALY: ("window", "season", "time", "series"),
+}
 MOST_ORIGINS = 2000
 FEWEST_AHEAD, MOST_AHEAD = 1, 2000
 
@@ -29,7 +32,7 @@ class StreamColumns:
     """What each column is to a task on running series.
 
     Attributes:
-        values: Columns that are forecast or watched; one column of series where a row is a whole series.
+        values: Columns that are forecast; or those watched, then the label; or one whose rows hold whole series.
         time: Time stamps, or ``None`` where rows count as equally spaced.
         series: Column that tells the series of a row apart, or ``None``.
         past: Covariates known up to now.
@@ -60,7 +63,9 @@ def stream_columns(schema: Schema, task: Task) -> StreamColumns:
     """
     _check_options(task)
     values = task.targets
-    if [schema[name].kind for name in values] == [ColumnKind.SERIES]:
+    if task.kind is TaskKind.ANOMALY:
+        values = _watched(schema, task)
+    elif [schema[name].kind for name in values] == [ColumnKind.SERIES]:
         return StreamColumns(values=values, listed=True, why="a row holds a whole series")
     series = _one(task, "series")
     time = _one(task, "time") or task.split.time
@@ -84,6 +89,31 @@ def stream_columns(schema: Schema, task: Task) -> StreamColumns:
     return StreamColumns(values=values, time=time, series=series, past=past, known=known, why=why)
 
 
+def _watched(schema: Schema, task: Task) -> tuple[str, ...]:
+    """Return the columns of numbers that an anomaly task watches, and its label behind them.
+
+    Raises:
+        TaskError: The label is not one column of 0 and 1, or nothing is left to watch.
+    """
+    label = task.targets[0]
+    if len(task.targets) > 1 or schema[label].kind not in NUMBERS | {ColumnKind.CONSTANT}:
+        raise TaskError(
+            f"'{task.name}': the label of an anomaly task is one column of 0 and 1 (anomalous), empty where unknown.",
+            code="MW1245",
+            where=label,
+            hint="--target COLUMN",
+        )
+    used = {label, *task.exclude, task.split.time, _one(task, "time"), _one(task, "series")}
+    found = tuple(item.name for item in schema.columns if item.kind in NUMBERS and item.name not in used)
+    if not found:
+        raise TaskError(
+            f"'{task.name}': beside '{label}' there is no column of numbers to watch.",
+            code="MW1246",
+            hint=f"mw data show {task.data}",
+        )
+    return (*found, label)
+
+
 def all_values(schema: Schema, values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return every column of numbers that the settings of a task give no other part."""
     options = values.get("options", {})
@@ -95,13 +125,15 @@ def all_values(schema: Schema, values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_options(task: Task) -> None:
+    assert task.kind is not None
+    options = OPTIONS[task.kind]
     for name in task.options:
-        if name not in OPTIONS:
+        if name not in options:
             raise TaskError(
                 f"'{task.name}': there is no option '{name}' for a {task.kind} task."
-                f"{close_matches(name, OPTIONS)}",
+                f"{close_matches(name, options)}",
                 code="MW1241",
-                hint="options: " + ", ".join(OPTIONS),
+                hint="options: " + ", ".join(options),
             )
     for name in ("horizon", "window", "stretch", "season"):
         value = task.options.get(name, 1)
@@ -124,7 +156,7 @@ def _several(task: Task, name: str) -> tuple[str, ...]:
 
 
 def read_stream(table: pa.Table, schema: Schema, task: Task) -> tuple[Panel, StreamColumns]:
-    """Return the series of a table on their grid of time.
+    """Return the series of a table on their grid of time; the last channel of an anomaly task is its label.
 
     Raises:
         TaskError: An option or a column cannot be used.
@@ -138,16 +170,23 @@ def read_stream(table: pa.Table, schema: Schema, task: Task) -> tuple[Panel, Str
     if columns.listed:
         found = [_without_end(item) for item in payload_values(table, columns.values[0])]
         return panel_of_arrays(found, season=season), columns
+    alarms = task.kind is TaskKind.ANOMALY
     panel = read_panel(
         table,
-        columns.values,
+        columns.values[:1] if alarms else columns.values,
         time=columns.time,
         series=columns.series,
-        past=columns.past,
+        past=columns.values[1:] if alarms else columns.past,
         known=columns.known,
         season=season,
     )
     return panel, columns
+
+
+def without_label(panel: Panel) -> tuple[Panel, list[npt.NDArray[np.float64]]]:
+    """Return the watched channels of an anomaly task, and its label per stream: 1 = anomalous, NaN = unknown."""
+    watched = replace(panel, values=tuple(item[:-1] for item in panel.values), channels=panel.channels[:-1])
+    return watched, [item[-1] for item in panel.values]
 
 
 def _without_end(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,0 +1,336 @@
+"""The recipe for anomalies in streams: surprise, level and shape of the newest values, each against its usual size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelworks.algorithms.graph import Graph
+from modelworks.algorithms.series.windows import Windows, cut, fill_shifts, filled, filled_nodes
+from modelworks.core.budget import Budget
+from modelworks.core.errors import DataError
+from modelworks.core.estimator import Card, FittedModel
+from modelworks.core.signature import HISTORY, Signature, Tensor
+from modelworks.core.task import TaskKind
+from modelworks.data.samples.panel import Panel
+
+Rows = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+CARD = Card(
+    name="series.anomaly",
+    version=1,
+    kinds=frozenset({TaskKind.ANOMALY}),
+    summary="Surprise, level and shape of the newest values of a stream, each over its usual size; the worst counts.",
+    source="Box and Jenkins 1976 (residuals); Hotelling 1947 (level); Yeh et al. 2016 (nearest shapes)",
+    cost=(1.0, 1e-6),
+)
+
+LONGEST, SHORTEST = 192, 32
+SHAPES = 384
+TOP = np.float32(60)
+"""Standardised values are cut here, so that nothing overflows."""
+
+FITTED = 0.7
+"""Share of the training stretch that parts are fitted on; the rest says what is usual."""
+
+MOST_WINDOWS = 6000
+HEADROOM = 1.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnomalyRecipe:
+    """Makes a detector of anomalies in streams.
+
+    Attributes:
+        window: Values that are read; 0 = two seasons, between 32 and 192.
+        metric: Metric of the task; not needed, for nothing is chosen by labels.
+    """
+
+    window: int = 0
+    metric: str = "average_precision"
+
+    @property
+    def card(self) -> Card:
+        return CARD
+
+    def fit(self, train: Panel, valid: Panel | None, budget: Budget, seed: int) -> FittedModel:
+        """Fit a detector; see ``core.estimator.Estimator``. ``valid`` is not needed.
+
+        Raises:
+            DataError: The streams are too short.
+        """
+        return self.fit_native(train, budget, seed)[0]
+
+    def fit_native(
+        self, panel: Panel, budget: Budget, seed: int, normal: list[npt.NDArray[np.bool_]] | None = None
+    ) -> tuple[FittedModel, Detector]:
+        """Fit and return the detector beside its graph.
+
+        Args:
+            panel: Streams; every channel is watched.
+            budget: Checked between the parts.
+            seed: Draws the shapes that are kept.
+            normal: Per stream which values are known to be normal; windows that end in others teach nothing.
+        """
+        length = self.window or int(np.clip(2 * panel.season, SHORTEST, LONGEST))
+        windows, early = _windows(panel, length, normal, seed)
+        place, scale = _usual(panel)
+        shifts = fill_shifts(panel.season, length)
+        seen = standardised(windows.history, place, scale, shifts)
+        first, rest = seen[early], seen[~early]
+        parts: list[Part] = []
+        budget.check()
+        parts.append(_surprise(first))
+        parts.append(_level(first, max(2, length // 8)))
+        budget.check()
+        parts.append(_shape(first, min(length, max(8, panel.season)), seed))
+        values = np.stack([part.value(rest) for part in parts], axis=1)
+        usual = np.maximum(np.quantile(values, 0.99, axis=0), 1e-6).astype(np.float32)
+        relative = (values / usual).max(axis=1)
+        native = Detector(
+            length=length, place=place, scale=scale, shifts=shifts, parts=tuple(parts), usual=usual,
+            threshold=float(max(HEADROOM, HEADROOM * np.quantile(relative, 0.998))),
+        )  # fmt: skip
+        diagnostics = {
+            "chosen": "surprise, level and shape of the newest values",
+            "members": [{"name": part.name, "weight": 1 / len(parts)} for part in parts],
+            "threshold": native.threshold,
+            "window": length,
+            "season": panel.season,
+            "windows": len(seen),
+        }
+        return native.model(diagnostics), native
+
+
+def baselines(channels: int, length: int) -> dict[str, FittedModel]:
+    """Return what a detector must hold against, as graphs: ``constant``, and how far the newest value of any channel
+    lies from the mean of its window, in deviations of the window (``windowed Gaussian``, alarm from four on).
+    """
+    signature = _signature(channels, length)
+    found = {}
+    for name in ("constant", "windowed Gaussian"):
+        graph = Graph()
+        last, axis = graph.constant(np.array([2], np.int64)), graph.constant(np.array([1], np.int64))
+        missing = graph.op("IsNaN", HISTORY)
+        known = graph.op("Where", missing, graph.constant(np.float32(0)), HISTORY)
+        mean = graph.op("ReduceMean", known, last, keepdims=1)
+        moved = graph.op("Sub", known, mean)
+        deviation = graph.op("Sqrt", graph.op("ReduceMean", graph.op("Mul", moved, moved), last, keepdims=0))
+        newest = graph.op("Gather", moved, graph.constant(np.int64(length - 1)), axis=2)
+        size = graph.op(
+            "Div", graph.op("Abs", newest), graph.op("Add", deviation, graph.constant(np.float32(1e-6)))
+        )
+        score = graph.op("ReduceMax", size, axis, keepdims=0)
+        if name == "constant":
+            score = graph.scaled(score, 0.0)
+        graph.rename(score, "score")
+        graph.rename(graph.op("GreaterOrEqual", score, graph.constant(np.float32(4))), "anomalous")
+        found[name] = FittedModel(
+            onnx=graph.finish(signature), signature=signature, diagnostics={"chosen": name, "threshold": 4.0}
+        )
+    return found
+
+
+def _signature(channels: int, length: int) -> Signature:
+    return Signature(
+        inputs=(Tensor(name=HISTORY, datatype="FP32", shape=(-1, channels, length), columns=(HISTORY,)),),
+        outputs=(
+            Tensor(name="score", datatype="FP32", shape=(-1,)),
+            Tensor(name="anomalous", datatype="BOOL", shape=(-1,)),
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One look at standardised windows: a map, then the distance of the result from one or more centres.
+
+    Attributes:
+        name: What it looks at.
+        map: float32 [channels x length, k].
+        centres: float32 [centres, k]; the nearest counts.
+    """
+
+    name: str
+    map: Rows
+    centres: Rows
+
+    def value(self, seen: Rows) -> Rows:
+        """Return the distance to the nearest centre over the square root of k, float32 [rows]."""
+        looked = seen.reshape(len(seen), -1) @ self.map
+        square = (
+            (looked**2).sum(axis=1)[:, None] - 2 * looked @ self.centres.T + (self.centres**2).sum(axis=1)
+        )
+        nearest = np.maximum(square.min(axis=1), 0) / np.float32(looked.shape[1])
+        return np.asarray(np.sqrt(nearest), dtype=np.float32)
+
+    def nodes(self, graph: Graph, flat: str) -> str:
+        """Add ``value`` for a tensor [rows, channels x length]; [rows, 1]."""
+        looked = graph.op("MatMul", flat, graph.constant(self.map))
+        one = graph.constant(np.array([1], np.int64))
+        own = graph.op("ReduceSumSquare", looked, one, keepdims=1)
+        cross = graph.op("MatMul", looked, graph.constant(np.ascontiguousarray(-2 * self.centres.T)))
+        sizes = graph.constant((self.centres**2).sum(axis=1)[None])
+        square = graph.op("ReduceMin", graph.op("Sum", own, cross, sizes), one, keepdims=1)
+        share = graph.scaled(graph.op("Relu", square), 1.0 / self.map.shape[1])
+        return graph.op("Sqrt", share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """A fitted detector in numpy; its graph answers the same.
+
+    Attributes:
+        length: Values of a window.
+        place, scale: Middle and spread of each channel, float32 [channels].
+        shifts: How missing values are filled.
+        parts: What is looked at.
+        usual: High but usual value of each part, float32 [parts].
+        threshold: Score from which a window is anomalous.
+    """
+
+    length: int
+    place: Rows
+    scale: Rows
+    shifts: tuple[int, ...]
+    parts: tuple[Part, ...]
+    usual: Rows
+    threshold: float
+
+    def predict(self, windows: Windows) -> dict[str, npt.NDArray[Any]]:
+        """Return ``score`` [rows] of the newest value, and ``anomalous`` [rows]."""
+        seen = standardised(windows.history, self.place, self.scale, self.shifts)
+        score = np.stack([part.value(seen) for part in self.parts], axis=1) / self.usual
+        worst = score.max(axis=1)
+        return {"score": worst, "anomalous": worst >= np.float32(self.threshold)}
+
+    def model(self, diagnostics: dict[str, Any]) -> FittedModel:
+        """Return the detector as a graph."""
+        channels = len(self.place)
+        signature = _signature(channels, self.length)
+        graph = Graph()
+        place, scale = (graph.constant(item[None, :, None]) for item in (self.place, self.scale))
+        moved = graph.op("Div", graph.op("Sub", HISTORY, place), scale)
+        held = graph.op("Clip", moved, graph.constant(-TOP), graph.constant(TOP))
+        # A missing value stays missing: Clip may turn it into a number.
+        held = graph.op("Where", graph.op("IsNaN", moved), graph.constant(np.float32(np.nan)), held)
+        lines = graph.op("Reshape", held, graph.constant(np.array([-1, self.length], np.int64)))
+        known = filled_nodes(graph, lines, self.length, self.shifts)
+        flat = graph.op("Reshape", known, graph.constant(np.array([-1, channels * self.length], np.int64)))
+        parts = [
+            graph.scaled(part.nodes(graph, flat), float(1 / usual))
+            for part, usual in zip(self.parts, self.usual, strict=True)
+        ]
+        one = graph.constant(np.array([1], np.int64))
+        worst = graph.op("Squeeze", graph.op("Max", *parts), one)
+        graph.rename(worst, "score")
+        alarm = graph.op("GreaterOrEqual", worst, graph.constant(np.float32(self.threshold)))
+        graph.rename(alarm, "anomalous")
+        return FittedModel(onnx=graph.finish(signature), signature=signature, diagnostics=diagnostics)
+
+
+def standardised(history: Rows, place: Rows, scale: Rows, shifts: tuple[int, ...]) -> Rows:
+    """Return windows [rows, channels, length] less the middle over the spread of each channel, gaps filled."""
+    moved = np.clip((history - place[None, :, None]) / scale[None, :, None], -TOP, TOP)
+    rows, channels, length = moved.shape
+    return filled(moved.reshape(rows * channels, length), shifts).reshape(rows, channels, length)
+
+
+def _usual(panel: Panel) -> tuple[Rows, Rows]:
+    """Return median and spread (a mix of deviation and quartile range) of each channel, float32 [channels]."""
+    place, scale = [], []
+    for channel in range(len(panel.channels)):
+        values = np.concatenate([item[channel] for item in panel.values])
+        known = values[np.isfinite(values)]
+        if not len(known):
+            place.append(0.0)
+            scale.append(1.0)
+            continue
+        low, middle, high = np.quantile(known, (0.25, 0.5, 0.75))
+        place.append(float(middle))
+        spread = max(float(high - low) / 1.35, 0.1 * float(known.std()))
+        scale.append(spread if spread > 0 else max(abs(float(middle)) * 0.01, 1e-6))
+    return np.array(place, np.float32), np.array(scale, np.float32)
+
+
+def _windows(
+    panel: Panel, length: int, normal: list[npt.NDArray[np.bool_]] | None, seed: int
+) -> tuple[Windows, npt.NDArray[np.bool_]]:
+    """Return training windows that end in normal values, thinned evenly, and whether each is fitted on."""
+    start = [min(length, size // 3) for size in panel.lengths.tolist()]
+    origins = []
+    for index, (size, first) in enumerate(zip(panel.lengths.tolist(), start, strict=True)):
+        ends = np.arange(first, size, dtype=np.int64)
+        origins.append(ends[normal[index][ends]] + 1 if normal is not None else ends + 1)
+    count = sum(len(item) for item in origins)
+    if count < 40:
+        raise DataError(
+            f"There are {count} normal windows to learn from; a detector needs at least 40.",
+            code="MW1190",
+            hint="give a longer stream, or seal less of it: --test-share 0.2",
+        )
+    stride = max(1, -(-count // MOST_WINDOWS))
+    origins = [item[::stride] for item in origins]
+    windows = cut(panel, length, 1, origins)
+    size = np.concatenate([np.full(len(item), len(item)) for item in origins])
+    rank = np.concatenate([np.arange(len(item)) for item in origins])
+    return windows, rank < FITTED * size
+
+
+def _surprise(seen: Rows) -> Part:
+    """Return the error of the newest values against a ridge forecast from the window, whitened."""
+    rows, channels, length = seen.shape
+    before = seen[:, :, :-1].reshape(rows, -1).astype(np.float64)
+    now = seen[:, :, -1].astype(np.float64)
+    mean = before.mean(axis=0)
+    centred = before - mean
+    gram = centred.T @ centred
+    gram[np.diag_indices_from(gram)] += 1e-2 * np.trace(gram) / len(gram) + 1e-6
+    weights = np.linalg.solve(gram, centred.T @ (now - now.mean(axis=0)))
+    error = now - now.mean(axis=0) - centred @ weights
+    spread = np.maximum(np.quantile(np.abs(error), 0.9, axis=0), 1e-3)
+    full = np.zeros((channels, length, channels))
+    full[:, :-1] = -weights.reshape(channels, length - 1, channels)
+    full[np.arange(channels), -1, np.arange(channels)] += 1.0
+    full = full.reshape(channels * length, channels) / spread
+    centre = (now.mean(axis=0) - mean @ weights) / spread
+    return Part(name="surprise", map=full.astype(np.float32), centres=centre[None].astype(np.float32))
+
+
+def _level(seen: Rows, steps: int) -> Part:
+    """Return the whitened distance of the mean of the newest values from the usual level (Hotelling's T2)."""
+    _, channels, length = seen.shape
+    recent = seen[:, :, -steps:].mean(axis=2).astype(np.float64)
+    mean = recent.mean(axis=0)
+    covariance = np.atleast_2d(np.cov(recent.T)) + 1e-2 * np.eye(channels)
+    values, vectors = np.linalg.eigh(covariance)
+    white = vectors / np.sqrt(values)
+    full = np.zeros((channels, length, channels))
+    full[:, -steps:] = white[:, None, :] / steps
+    return Part(
+        name="level",
+        map=full.reshape(channels * length, channels).astype(np.float32),
+        centres=(mean @ white)[None].astype(np.float32),
+    )
+
+
+def _shape(seen: Rows, steps: int, seed: int) -> Part:
+    """Return the distance of the newest values, on their main components, from the nearest of the kept shapes."""
+    rows, channels, length = seen.shape
+    recent = seen[:, :, -steps:].reshape(rows, -1).astype(np.float64)
+    mean = recent.mean(axis=0)
+    _, values, vectors = np.linalg.svd((recent - mean)[:2000], full_matrices=False)
+    kept = max(1, min(16, int((values > 1e-6 * max(values[0], 1e-12)).sum())))
+    main = vectors[:kept].T
+    full = np.zeros((channels, length, kept))
+    full[:, -steps:] = main.reshape(channels, steps, kept)
+    drawn = np.random.default_rng(seed).permutation(rows)[:SHAPES]
+    return Part(
+        name="shape",
+        map=full.reshape(channels * length, kept).astype(np.float32),
+        centres=(recent[np.sort(drawn)] @ main).astype(np.float32),
+    )

@@ -1,0 +1,1 @@
+"""Series: forecasts, classification and anomalies on public sets, through the shipped graphs."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
+import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import CommandLine
 from sample_sources import write_images, write_listed, write_reviews, write_waves
 from test_kill import kill_after, running_steps
+from test_serving import ROW, serving
 
+import modelworks as mw_api
 from modelworks.storage.catalog import Catalog
 
 pytestmark = pytest.mark.slow
@@ -44,13 +50,20 @@ def order(tmp_path: Path, tables: Path) -> Path:
     return path
 
 
-def test_a_mixed_order_ends_in_verdicts(mw: CommandLine, order: Path, tmp_path: Path) -> None:
+def test_a_mixed_order_is_killed_resumed_and_served(mw: CommandLine, order: Path, tmp_path: Path) -> None:
     plan = mw.json("produce", str(order), "--dry-run")
     modality = {task["task"]: task["modality"] for task in plan["tasks"]}
     assert modality["stripes"] == modality["both"] == "image"
     assert (modality["reviews"], modality["waves"], modality["penguins"]) == ("text", "series", "table")
 
-    done = mw.json("produce", str(order), code=3)
+    dice = random.Random(11)
+    kills = 0
+    for _ in range(3):
+        kills += kill_after(mw, order, running_steps(mw.home) + dice.randint(2, 7), dice.random() * 0.4)
+    assert kills >= 2
+    ended = mw.run("produce", str(order), "--json", timeout=600)
+    assert ended.returncode == 3, ended.stderr
+    done = json.loads(ended.stdout)
     lines = {line["task"]: line for line in done["lines"]}
     assert set(lines) == TASKS
     for name in ("strict", "absent"):
@@ -62,35 +75,55 @@ def test_a_mixed_order_ends_in_verdicts(mw: CommandLine, order: Path, tmp_path: 
     assert lines["both"]["kind"] == "multilabel"
     assert sum(lines["photo-across"]["rows"].values()) < sum(lines["photo-dark"]["rows"].values())
 
-    with Catalog(mw.home / "modelworks.db") as catalog:
-        attempts = catalog.ledger.attempts()
+    _nothing_was_repeated(mw.home)
+    assert mw.json("doctor", "--strict")["ok"]
+    asked = {
+        name: mw.json("predict", name, str(tmp_path / source))
+        for name, source in (
+            ("stripes", "stripes.zip"),
+            ("reviews", "reviews.jsonl"),
+            ("photo-dark", "photos"),
+        )
+    }
+    assert [len(answers) for answers in asked.values()] == [120, 200, 120]
+    _served_together(mw, tmp_path, asked)
+
+
+def _nothing_was_repeated(home: Path) -> None:
+    with Catalog(home / "modelworks.db") as catalog:
+        attempts = [
+            item for item in catalog.ledger.attempts() if item.status == "done" and item.step != "engine"
+        ]
+    assert set(Counter(attempt.key for attempt in attempts).values()) == {1}, "a finished step was repeated"
     steps = Counter(attempt.step for attempt in attempts)
     # Stripes and photos for two backbones each, once for all of their tasks; texts and waves.
     assert steps["embed"] == 8
     assert steps["heads"] == 5
 
-    for name, source in (("stripes", "stripes.zip"), ("reviews", "reviews.jsonl"), ("waves", "waves")):
-        asked = mw.json("predict", name, str(tmp_path / source))
-        assert len(asked) >= 120
-        assert asked[0]["label"] in lines[name]["verdict"]["cause"] or asked[0]["label"]
-    listed = mw.json("predict", "photo-dark", str(tmp_path / "photos"))
-    assert len(listed) == 120
 
-
-def test_killed_anywhere_it_is_resumed(mw: CommandLine, order: Path) -> None:
-    dice = random.Random(11)
-    kills = 0
-    for _ in range(3):
-        kills += kill_after(mw, order, running_steps(mw.home) + dice.randint(2, 7), dice.random() * 0.4)
-    assert kills >= 2
-    done = mw.json("produce", str(order), code=3)
-    kinds = Counter(line["verdict"]["kind"] for line in done["lines"])
-    assert kinds == {"released": 7, "refused": 2}
-    with Catalog(mw.home / "modelworks.db") as catalog:
-        ended = Counter(
-            attempt.key
-            for attempt in catalog.ledger.attempts()
-            if attempt.status == "done" and attempt.step != "engine"
-        )
-    assert set(ended.values()) == {1}, "a finished step was repeated"
-    assert mw.json("doctor", "--strict")["ok"]
+def _served_together(mw: CommandLine, folder: Path, asked: dict[str, Any]) -> None:
+    """Every package behind one engine; rows in, the answers of ``mw predict`` out."""
+    with zipfile.ZipFile(folder / "stripes.zip") as archive:
+        names = sorted(name for name in archive.namelist() if "broken" not in name)[:4]
+        stripes = [archive.read(name) for name in names]
+    photos = [path.read_bytes() for path in sorted((folder / "photos").iterdir())[:4]]
+    reviews = [json.loads(line) for line in (folder / "reviews.jsonl").read_text().splitlines()[:4]]
+    wave = (folder / "waves" / "waves_TEST.ts").read_text().splitlines()[3:5]
+    with serving(mw, "--keep-ready") as server:
+        assert set(server["endpoints"]) == TASKS - {"strict", "absent"}
+        token = Path(server["token_file"]).read_text().strip()
+        with mw_api.Client(server["url"], token=token) as client:
+            rows = {
+                "stripes": [{"image": base64.b64encode(data).decode()} for data in stripes],
+                "photo-dark": [{"image": base64.b64encode(data).decode()} for data in photos],
+                "reviews": [{"text": item["text"]} for item in reviews],
+            }
+            for name, sent in rows.items():
+                answers = [client.predict(name, [row])[0] for row in sent]
+                assert [answer["label"] for answer in answers] == [row["label"] for row in asked[name][:4]]
+            assert client.predict("penguins", [ROW])[0]["label"] == "Adelie"
+            both = [client.predict("both", [row])[0] for row in rows["photo-dark"]]
+            assert [set(answer["probabilities"]) for answer in both] == [{"across", "dark"}] * 4
+            series = [{"series": [float(value) for value in line.split(":")[0].split(",")]} for line in wave]
+            found = client.predict("waves", series)
+            assert [answer["label"] for answer in found] == [line.rpartition(":")[2] for line in wave]

@@ -12,6 +12,7 @@ from modelworks.core.task import Task, TaskKind
 from modelworks.production.forecast import Forecast, forecast_fit, total_of
 from modelworks.production.memory import Facts, Lesson, facts_of
 from modelworks.production.order import Line
+from modelworks.production.sample_fitting import learns_normal
 from modelworks.production.streams import is_stream, stream_columns
 
 AFTER_COST = (1.0, 1e-7)
@@ -23,6 +24,9 @@ EMBED_COST, HEAD_COST, SAMPLE_AFTER = 0.2, 1e-4, 0.8
 
 STREAM_COST = (2.0, 1e-3)
 """CPU-seconds of a race on running series: a base, and per value."""
+
+NORMAL_COST, NORMAL_IMAGES = (1.0, 0.08), 600
+"""CPU-seconds of learning what is normal: a base, and per image; and how many images it takes, at most."""
 
 READ_COST = (0.08, 2e-7)
 """CPU-seconds of reading and profiling a table: a base, and per row x column."""
@@ -132,6 +136,8 @@ def _plan_samples(
         )
     if kind:
         recipe_for(task.modality, TaskKind(kind))
+    if learns_normal(task):
+        return _plan_own(line, task, schema, payload)
     names = [*backbones_of(task), REFERENCES[task.modality]]
     looks = sum(backbone_source(name)().card.cost_ms for name in names) * schema.rows / 1000
     cost = EMBED_COST + looks / peers + HEAD_COST * rows
@@ -160,6 +166,20 @@ def _plan_stream(line: Line, task: Task, schema: Schema) -> Planned:
         fit=Forecast(cpu_s=min(cost, task.limits.budget_s), low=cost / 3, high=task.limits.budget_s, basis=0),
         after=SAMPLE_AFTER,
         reason=f"running series; {columns.why}",
+    )
+
+
+def _plan_own(line: Line, task: Task, schema: Schema, payload: str) -> Planned:
+    """Plan an anomaly task over images: looks at as many normal images as the recipe takes, at most its budget."""
+    rows = round(schema.rows * (1 - task.split.test_share))
+    cost = NORMAL_COST[0] + NORMAL_COST[1] * min(rows, NORMAL_IMAGES)
+    return Planned(
+        line=line,
+        task=task,
+        facts=facts_of(schema, [payload], TaskKind.ANOMALY, max(1, rows), []),
+        fit=Forecast(cpu_s=min(cost, task.limits.budget_s), low=cost / 3, high=3 * cost, basis=0),
+        after=SAMPLE_AFTER,
+        reason=f"image samples in '{payload}'; learned from the normal ones",
     )
 
 

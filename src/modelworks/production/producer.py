@@ -25,6 +25,7 @@ from modelworks.core.verdict import Measure, Verdict, VerdictKind
 from modelworks.core.version import VERSION
 from modelworks.production import steps
 from modelworks.production.decisions import Decisions
+from modelworks.production.fitting import MODEL
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
 from modelworks.production.order import Line, Order, expand, in_order_of_work
 from modelworks.production.papers import REPORT
@@ -35,12 +36,15 @@ from modelworks.production.sample_calls import (
     backbones_of,
     embed_params,
     escalate_call,
+    fit_params,
     heads_call,
     judge_inputs,
     model_of,
     of_samples,
+    own_judge_inputs,
     wants_more,
 )
+from modelworks.production.sample_fitting import learns_normal
 from modelworks.production.streams import is_stream
 from modelworks.production.task_data import fitting_part, task_to_json
 from modelworks.production.work import Conditions, Work
@@ -215,7 +219,7 @@ class Producer:
                     table = again if again is not None else handle
                 planned = plan_task(line, task, schema, found["targets"], lessons, len(tasks))
                 self.plan.tasks.append(planned)
-                work = Work(planned, table, () if is_stream(planned.task) else peers)
+                work = Work(planned, table, peers if planned.task in peers else ())
                 heapq.heappush(self._ready, (planned.rank, next(self._number), work))
             if not handle.memoised:
                 self.plan.read_cpu_s += READ_COST[0] + READ_COST[1] * schema.rows * len(schema.columns)
@@ -247,6 +251,9 @@ class Producer:
         if is_stream(work.task):
             shared = {"task": fitting_part(work.task)}
             self._fit(work, steps.fit_stream, {"table": work.table.all_outputs()}, shared, 1)
+            return
+        if learns_normal(work.task):
+            self._fit(work, steps.fit_sample, {"table": work.table.all_outputs()}, fit_params(work), 1)
             return
         params = {
             "task": fitting_part(work.task),
@@ -342,6 +349,10 @@ class Producer:
                 return
             inputs = judge_inputs(work, handle, work.fitted, REFERENCES[task.modality], self._conditions.key)
             model = model_of(work, handle)
+        elif learns_normal(task):
+            work.fitted = handle.value
+            model = handle.outputs[MODEL][0]
+            inputs = own_judge_inputs(work, handle, self._conditions.key)
         else:
             work.fitted = handle.value
             if not is_stream(task):
@@ -378,9 +389,9 @@ class Producer:
 
     @staticmethod
     def _judge_step(work: Work) -> Step:
-        if work.peers:
-            return steps.judge_sample
-        return steps.judge_stream if is_stream(work.task) else steps.judge
+        if is_stream(work.task):
+            return steps.judge_stream
+        return steps.judge if work.task.modality == "table" else steps.judge_sample
 
     def _learn(self, work: Work, handle: Handle) -> None:
         value = handle.value

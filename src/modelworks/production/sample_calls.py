@@ -11,6 +11,7 @@ from modelworks.core.schema import Schema
 from modelworks.core.task import Task
 from modelworks.production.embedding import sample_part
 from modelworks.production.fitting import FIT, MODEL
+from modelworks.production.sample_fitting import CONSTANT, REFERENCE, ROWS, learns_normal
 from modelworks.production.streams import is_stream
 from modelworks.production.task_data import fitting_part, task_to_json
 from modelworks.production.work import Work
@@ -149,6 +150,34 @@ def model_of(work: Work, fit: Handle) -> str:
     return fit.outputs[f"head-{work.place}.onnx"][0]
 
 
+def fit_params(work: Work) -> dict[str, Any]:
+    """Return the parameters of ``fit_sample``."""
+    value = work.table.result()
+    return {
+        "task": fitting_part(work.task),
+        "payload": payload_of(Schema.from_json(value["schema"]), work.task),
+        "drawn": sample_part(work.task, value["sealed_from"]),
+    }
+
+
+def own_judge_inputs(work: Work, fit: Handle, key: Path) -> dict[str, Input]:
+    """Return the inputs of ``judge_sample`` for a task that ``fit_sample`` fitted."""
+    inputs: dict[str, Input] = {
+        "table": work.table.all_outputs(),
+        "record": fit.output(FIT),
+        "rows": fit.output(ROWS),
+        "model": fit.output(MODEL),
+        "constant": fit.output(CONSTANT),
+        "reference": fit.output(REFERENCE),
+        "key": key,
+    }
+    if work.champion:
+        inputs["champion"] = Artifact(work.champion, tree=True)
+    return inputs
+
+
 def of_samples(tasks: Sequence[Task]) -> list[Task]:
-    """Return the tasks over samples among the tasks of a line."""
-    return [task for task in tasks if task.modality != "table" and not is_stream(task)]
+    """Return the tasks of a line that are heads on shared embeddings."""
+    return [
+        task for task in tasks if task.modality != "table" and not is_stream(task) and not learns_normal(task)
+    ]

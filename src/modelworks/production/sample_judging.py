@@ -38,12 +38,12 @@ class Files:
         table: Folder of ``ingest``.
         record: ``fit-i.json``.
         rows: ``rows-i.npy``.
-        constant: Graph of the constant baseline.
+        constant: Graph of the constant baseline, on the embeddings in ``embedded``; from payload to answers without.
         head: Graph of the head, on the embeddings in ``embedded``; or ``None`` where ``model`` is given.
         embedded: Folder of ``embed`` for its backbone, or ``None``.
         model: A model of its own, from payload to answers; or ``None``.
         reference: Graph of the reference head, or ``None``.
-        reference_embedded: Folder of ``embed`` for the reference.
+        reference_embedded: Folder of ``embed`` for the reference; ``None`` where its graph starts at the payload.
         champion: Package that answers today, or ``None``.
     """
 
@@ -66,7 +66,8 @@ class SealedSamples:
         import numpy as np
         import pyarrow as pa
 
-        from modelworks.data import open_table, read_target, typed_columns
+        from modelworks.data import open_table, typed_columns
+        from modelworks.data.samples.normal import sample_target
 
         self.table, self.schema = open_table(files.table)
         self.kind = TaskKind(record["kind"])
@@ -75,7 +76,7 @@ class SealedSamples:
         sides = np.load(files.rows, allow_pickle=False)
         self.train = np.flatnonzero(sides == TRAINS)
         numbers = np.flatnonzero(sides == SEALED)
-        target = read_target(self.table, self.schema, task.target, self.kind, self.classes or None)
+        target = sample_target(self.table, self.schema, task, self.kind, self.classes or None)
         self.numbers = numbers[target.present[numbers]]
         self.labels = target.values
         self.truth = target.values[self.numbers]
@@ -123,7 +124,7 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
         kept: dict[str, Any] = {"rows": sealed.numbers, "truth": sealed.truth, **numbers}
         np.savez(folder / ANSWERS, allow_pickle=False, **kept)
         evaluation = evaluate_answers(sealed, outputs, model, task, look)
-        others = _baselines(files, sealed)
+        others = _baselines(files, sealed, model)
         baselines = {
             name: compare_answers(sealed, outputs, found, task, look) for name, found in others.items()
         }
@@ -249,12 +250,25 @@ def _head_answers(head: Path, embedded: Path, sealed: SealedSamples) -> dict[str
     return GraphSession(head.read_bytes()).run_batched(feeds)
 
 
-def _baselines(files: Files, sealed: SealedSamples) -> dict[str, dict[str, npt.NDArray[Any]]]:
+def _baselines(
+    files: Files, sealed: SealedSamples, model: FittedModel
+) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    from modelworks.compute.feeds import answer
+    from modelworks.compute.runtime import GraphSession
+
     found = {}
-    if files.constant is not None and files.embedded is not None:
-        found["constant"] = _head_answers(files.constant, files.embedded, sealed)
-    if files.reference is not None and files.reference_embedded is not None:
-        found["reference"] = _head_answers(files.reference, files.reference_embedded, sealed)
+    for name, graph, embedded in (
+        ("constant", files.constant, files.embedded),
+        ("reference", files.reference, files.reference_embedded),
+    ):
+        if graph is None:
+            continue
+        if embedded is not None:
+            found[name] = _head_answers(graph, embedded, sealed)
+        else:
+            found[name] = answer(
+                GraphSession(graph.read_bytes()), model.signature, sealed.values(), sealed.rows
+            )
     return found
 
 

@@ -173,6 +173,26 @@ def escalate(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> d
 
 
 @step(
+    version=1,
+    outputs=("model.onnx", "fit.json"),
+    sources=(
+        f"{HOUSE}.sample_fitting",
+        f"{HOUSE}.embedding",
+        "modelworks.data.samples.parting",
+        "modelworks.data.samples.normal",
+        "modelworks.algorithms.images",
+        "modelworks.algorithms.backbones.patches",
+    ),
+)
+def fit_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Fit one task over samples that has a recipe of its own, with its baselines."""
+    from modelworks.production.sample_fitting import fit_samples
+
+    task = task_from_json({"name": "task", "data": "", **params["task"]})
+    return fit_samples(inputs["table"], task, params["payload"], params["drawn"], folder)
+
+
+@step(
     version=4,
     outputs=("judged.json",),
     sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.sample_showing", f"{HOUSE}.judging", f"{HOUSE}.papers"),

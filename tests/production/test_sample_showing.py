@@ -112,3 +112,22 @@ def test_the_map_holds_most_of_the_variance_and_does_not_turn() -> None:
     np.testing.assert_allclose(
         np.linalg.norm(unit_rows(np.array([[3.0, 4.0], [0, 0]], np.float32)), axis=1), [1, 0]
     )
+
+
+def test_what_was_found_and_missed_is_shown_with_its_heat() -> None:
+    truth = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    score = np.array([0.2, 1.5, 0.3, 0.4, 0.1, 1.2, 3.0, 0.9, 0.5, 2.0], np.float32)
+    heat = np.zeros((10, 4, 4), np.float32)
+    heat[:, 1, 2] = score
+    outputs = {"score": score, "anomalous": score > 1, "heat": heat}
+    column = pa.array([_png(row) for row in range(ROWS)])
+    shown = _showing(TaskKind.ANOMALY, column, outputs, truth, ("normal", "anomalous")).to_json()
+    rows = {group["title"]: [item["row"] for item in group["items"]] for group in shown["groups"]}
+    assert rows == {"Anomalies found": [36, 39, 35], "Anomalies missed": [38, 37], "False alarms": [31]}
+    item = shown["groups"][0]["items"][0]
+    assert item["truth"] == item["said"] == "anomalous" and item["score"] == 3.0
+    drawn = np.asarray(
+        pytest.importorskip("PIL.Image").open(io.BytesIO(base64.b64decode(item["heat"]["data"])))
+    )
+    red, blue = drawn[36, 60].astype(int), drawn[90, 5].astype(int)
+    assert red[0] > red[2] and blue[2] > blue[0], "hot where it is strange, cold elsewhere"

@@ -91,6 +91,28 @@ def thumbnail(data: bytes, side: int) -> tuple[bytes, str]:
     return written.getvalue(), "image/jpeg"
 
 
+def heat_picture(heat: npt.NDArray[np.floating[Any]], side: int) -> tuple[bytes, str]:
+    """Return a heat map ``[h, w]`` as a PNG of ``side`` x ``side`` pixels and its media type.
+
+    Blue is 0, white 0.5 and red 1 or more: for anomalies, the threshold of the alarm.
+
+    Raises:
+        MissingExtra: Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise MissingExtra.named("Drawing heat maps", "image") from error
+
+    level = np.clip(np.nan_to_num(heat), 0, 1)[..., None] * 2
+    blue, white, red = (np.array(colour, float) for colour in ((40, 80, 180), (245, 245, 245), (200, 30, 40)))
+    cold, warm = blue + (white - blue) * level, white + (red - white) * (level - 1)
+    drawn = Image.fromarray(np.where(level < 1, cold, warm).astype(np.uint8))
+    written = io.BytesIO()
+    drawn.resize((side, side), Image.Resampling.BILINEAR).save(written, format="PNG", optimize=True)
+    return written.getvalue(), "image/png"
+
+
 def _rgb(image: Any) -> Any:
     from PIL import Image
 

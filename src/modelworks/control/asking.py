@@ -71,7 +71,8 @@ class Answers:
     """What a package says about the rows of a table.
 
     Attributes:
-        table: One row per row: ``label`` and one probability per class, or ``prediction`` and quantiles.
+        table: One row per row: ``label`` and one probability per class, ``prediction`` and quantiles, or ``score`` and
+            ``anomalous`` (the engine also gives the heat map of an image).
     """
 
     table: pa.Table
@@ -237,6 +238,9 @@ class Asker:
             found["prediction"] = outputs["prediction"].reshape(-1)
             for index, level in enumerate(signature.quantiles):
                 found[f"q{level:g}"] = outputs["quantiles"][:, index]
+        for name in ("score", "anomalous"):
+            if name in outputs:
+                found[name] = outputs[name].reshape(-1)
         if "label" in outputs:
             found["label"] = [str(label) for label in outputs["label"].reshape(-1)]
         if "probabilities" in outputs:

@@ -83,7 +83,7 @@ class Showing:
             return [self._mislabelled()]
         if self._kind is TaskKind.REGRESSION:
             return [self._far_off()]
-        return []
+        return self._strange() if self._kind is TaskKind.ANOMALY else []
 
     def _classified(self) -> list[dict[str, Any]]:
         said = self._said()
@@ -153,6 +153,35 @@ class Showing:
             for place in np.argsort(-np.abs(error), kind="stable")[:ERRORS]
         ]
         return {"title": "Largest errors", "note": "", "items": items}
+
+    def _strange(self) -> list[dict[str, Any]]:
+        """Return what was found, what was missed and what was alarmed for nothing, each with its heat map."""
+        from modelworks.compute.pixels import heat_picture
+
+        score, alarm = self._outputs["score"], self._outputs["anomalous"].astype(bool)
+        heat, strange = self._outputs.get("heat"), self._truth == 1
+
+        def item(place: int) -> dict[str, Any]:
+            found = self._item(place, near=False)
+            found |= {"truth": self._classes[self._truth[place]], "said": self._classes[int(alarm[place])]}
+            if heat is not None:
+                data, media = heat_picture(heat[place], THUMBNAIL)
+                found["heat"] = {"media": media, "data": base64.b64encode(data).decode("ascii")}
+            return found | {"score": float(score[place])}
+
+        groups = []
+        for title, chosen, sign in (
+            ("Anomalies found", strange & alarm, -1),
+            ("Anomalies missed", strange & ~alarm, 1),
+            ("False alarms", ~strange & alarm, -1),
+        ):
+            places = np.flatnonzero(chosen)
+            order = places[np.argsort(sign * score[places], kind="stable")][:EACH]
+            note = (
+                f"{len(places)} sealed samples. Heat maps: blue is usual, red is above the alarm's threshold."
+            )
+            groups.append({"title": title, "note": note, "items": [item(int(place)) for place in order]})
+        return groups
 
     def _item(self, place: int, *, near: bool = True) -> dict[str, Any]:
         row = int(self._sealed[place])

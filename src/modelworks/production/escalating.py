@@ -1,4 +1,4 @@
-"""After the head of one task: more than a head where the gate, the task and its budget ask for it."""
+"""After the head of one task: what may take its place, a recipe beside the heads or a network of its own."""
 
 from __future__ import annotations
 
@@ -16,15 +16,26 @@ from modelworks.production.fitting import FIT, MODEL, finite, timed
 from modelworks.production.heads import TRAINS
 
 if TYPE_CHECKING:
+    from modelworks.core.estimator import FittedModel
     from modelworks.data.samples.training import TrainingSamples
 
 CHECKPOINT = "training.safetensors"
+RIVALS = {"text": "text.linear"}
+"""Recipes of their own, from payload to answers, that stand beside the heads of a modality."""
+
+HEAD = "head"
+_RIVAL_KINDS = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL})
+
+
+def has_rival(task: Task, kind: str) -> bool:
+    """Say whether a recipe of its own is compared with the head of a task: not where a backbone is named."""
+    return task.modality in RIVALS and TaskKind(kind) in _RIVAL_KINDS and "backbone" not in task.options
 
 
 def escalate_task(
     files: Mapping[str, Path], embedded: Mapping[str, Path], task: Task, kept: Path, folder: Path
 ) -> dict[str, Any]:
-    """Train a network of its own for a task if its policy says so, and take it if it does better than the head.
+    """Take what does better than the head of a task: a recipe that stands beside it, a network if its policy says so.
 
     Args:
         files: ``table`` (what ``ingest`` wrote) and, of the task, ``fit``, ``rows``, ``folds`` and ``head`` (see
@@ -32,38 +43,91 @@ def escalate_task(
         embedded: Backbone name -> what ``embed`` wrote for it.
         task: The task with its gate.
         kept: Folder in which training leaves its checkpoint.
-        folder: Gets ``fit.json`` (the record with what came of it) and, where the network is taken, ``model.onnx``.
+        folder: Gets ``fit.json`` (the record with what came of it) and, where the head is not taken, ``model.onnx``.
 
     Returns:
-        ``chosen`` (``head`` or ``network``), ``tried``, ``why``, ``hint``, ``parts``.
+        ``chosen`` (``head``, ``rival`` or ``network``), ``tried``, ``why``, ``hint``, ``parts``.
     """
-    from modelworks.algorithms.deep.escalation import escalate
-    from modelworks.algorithms.deep.policy import RECIPES, policy_of
-    from modelworks.algorithms.plugins import estimator
+    from modelworks.algorithms.deep.policy import OPTIONS
     from modelworks.core.estimator import FittedModel
 
     parts: dict[str, float] = {}
-    budget = Budget(task.limits.budget_s)
-    with timed(parts, "escalate"):
-        record = json.loads(files["fit"].read_text(encoding="utf-8"))
-        policy = policy_of(replace(task, metric=record["metric"]), str(kept / CHECKPOINT))
-        head = FittedModel(
-            onnx=files["head"].read_bytes(),
-            signature=Signature.from_json(record["model"]["signature"]),
-            diagnostics=record["model"]["diagnostics"],
-        )
-        model = escalate(head, _samples(files, embedded, task, record), policy, budget, task.seed)
-    outcome = model.diagnostics["escalation"]
-    if outcome["chosen"] == "network":
+    record = json.loads(files["fit"].read_text(encoding="utf-8"))
+    train = _samples(files, embedded, task, record)
+    head = FittedModel(
+        onnx=files["head"].read_bytes(),
+        signature=Signature.from_json(record["model"]["signature"]),
+        diagnostics=record["model"]["diagnostics"],
+    )
+    found = {"chosen": HEAD, "tried": False, "why": "", "hint": ""}
+    model, recipe = head, record["recipe"]
+    if has_rival(task, record["kind"]):
+        with timed(parts, "rival"):
+            model, recipe, found = _rival(head, recipe, train, task)
+    if task.gate or any(name in task.options for name in OPTIONS):
+        with timed(parts, "escalate"):
+            start = model if found["chosen"] == HEAD else head
+            other, network, outcome = _network(start, train, replace(task, metric=record["metric"]), kept)
+        if outcome["chosen"] != HEAD or found["chosen"] == HEAD:
+            model, recipe, found = other, network or recipe, outcome
+    if found["chosen"] != HEAD:
         (folder / MODEL).write_bytes(model.onnx)
-        card = estimator(RECIPES[task.modality])().card
-        record["recipe"] = {"name": card.name, "version": card.version}
+    record["recipe"] = recipe
     record["model"] = {"signature": model.signature.to_json(), "diagnostics": model.diagnostics}
     record["parts"] = {**record["parts"], **parts}
     (folder / FIT).write_text(json.dumps(finite(record)), encoding="utf-8")
     return dict(
-        finite({**{name: outcome[name] for name in ("chosen", "tried", "why", "hint")}, "parts": parts})
+        finite({**{name: found[name] for name in ("chosen", "tried", "why", "hint")}, "parts": parts})
     )
+
+
+def _rival(
+    head: FittedModel, recipe: dict[str, Any], train: TrainingSamples, task: Task
+) -> tuple[FittedModel, dict[str, Any], dict[str, Any]]:
+    """Fit the recipe that stands beside the heads and take it if its held-out loss is lower."""
+    from modelworks.algorithms.plugins import estimator
+    from modelworks.core.errors import BudgetStopped, DataError, MissingExtra, TaskError
+
+    found = {"chosen": HEAD, "tried": False, "why": "", "hint": ""}
+    try:
+        made = estimator(RIVALS[task.modality])()
+        rival = made.fit(train, None, Budget(task.limits.budget_s), task.seed)
+    except (MissingExtra, BudgetStopped, DataError, TaskError) as error:
+        told = {**head.diagnostics, "rival": error.message}
+        return (
+            replace(head, diagnostics=told),
+            recipe,
+            {**found, "why": error.message, "hint": error.hint or ""},
+        )
+    ours, theirs = rival.diagnostics["oof_loss"], head.diagnostics.get("oof_loss")
+    better = theirs is None or ours < theirs
+    why = f"{made.card.name}: held-out loss {ours:.4g}; the head: {theirs if theirs is None else format(theirs, '.4g')}"
+    members = [
+        *({**item, "kept": not better} for item in head.diagnostics.get("members", [])),
+        *({**item, "name": made.card.name, "kept": better} for item in rival.diagnostics["members"]),
+    ]
+    told = {**(rival if better else head).diagnostics, "members": members, "rival": why}
+    if not better:
+        return replace(head, diagnostics=told), recipe, {**found, "tried": True, "why": why}
+    found = {"chosen": "rival", "tried": True, "why": why, "hint": ""}
+    return replace(rival, diagnostics=told), {"name": made.card.name, "version": made.card.version}, found
+
+
+def _network(
+    head: FittedModel, train: TrainingSamples, task: Task, kept: Path
+) -> tuple[FittedModel, dict[str, Any] | None, dict[str, Any]]:
+    """Ask whether a network of its own shall take the place of the head."""
+    from modelworks.algorithms.deep.escalation import escalate
+    from modelworks.algorithms.deep.policy import RECIPES, policy_of
+    from modelworks.algorithms.plugins import estimator
+
+    policy = policy_of(task, str(kept / CHECKPOINT))
+    model = escalate(head, train, policy, Budget(task.limits.budget_s), task.seed)
+    outcome = model.diagnostics["escalation"]
+    if outcome["chosen"] == HEAD:
+        return model, None, outcome
+    card = estimator(RECIPES[task.modality])().card
+    return model, {"name": card.name, "version": card.version}, outcome
 
 
 def _samples(

@@ -10,6 +10,7 @@ from modelworks.algorithms.deep.policy import OPTIONS, RECIPES, policy_of
 from modelworks.core.schema import Schema
 from modelworks.core.task import Task
 from modelworks.production.embedding import sample_part
+from modelworks.production.escalating import HEAD, has_rival
 from modelworks.production.fitting import FIT, MODEL
 from modelworks.production.sample_fitting import CONSTANT, REFERENCE, ROWS, learns_normal
 from modelworks.production.streams import is_stream
@@ -93,7 +94,9 @@ def may_escalate(task: Task) -> bool:
 
 def wants_more(work: Work, fit: Handle) -> bool:
     """Say whether a fitted head is to be asked whether it is enough."""
-    return bool(work.peers) and "error" not in fit.value["tasks"][work.place] and may_escalate(work.task)
+    if not work.peers or "error" in fit.value["tasks"][work.place]:
+        return False
+    return may_escalate(work.task) or has_rival(work.task, fit.value["tasks"][work.place]["kind"])
 
 
 def escalate_call(work: Work, fit: Handle) -> tuple[dict[str, Input], dict[str, Any]]:
@@ -124,7 +127,7 @@ def judge_inputs(
     }
     if work.escalated is not None:
         inputs["record"] = work.escalated.output(FIT)
-    if is_network(work):
+    if is_own(work):
         assert work.escalated is not None
         inputs["model"] = work.escalated.output(MODEL)
     else:
@@ -137,14 +140,14 @@ def judge_inputs(
     return inputs
 
 
-def is_network(work: Work) -> bool:
-    """Say whether a network of its own took the place of the head."""
-    return work.escalated is not None and work.escalated.value["chosen"] == "network"
+def is_own(work: Work) -> bool:
+    """Say whether a model of its own took the place of the head."""
+    return work.escalated is not None and work.escalated.value["chosen"] != HEAD
 
 
 def model_of(work: Work, fit: Handle) -> str:
-    """Return the digest of what is judged: the network, or the head."""
-    if is_network(work):
+    """Return the digest of what is judged: the model of its own, or the head."""
+    if is_own(work):
         assert work.escalated is not None
         return work.escalated.outputs[MODEL][0]
     return fit.outputs[f"head-{work.place}.onnx"][0]

@@ -158,9 +158,14 @@ def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) 
 
 
 @step(
-    version=1,
+    version=2,
     outputs=("fit.json",),
-    sources=(f"{HOUSE}.escalating", "modelworks.algorithms.deep", "modelworks.training.deep"),
+    sources=(
+        f"{HOUSE}.escalating",
+        "modelworks.algorithms.deep",
+        "modelworks.algorithms.text",
+        "modelworks.training.deep",
+    ),
     keeps=True,
 )
 def escalate(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:

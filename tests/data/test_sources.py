@@ -387,7 +387,7 @@ def test_local_files_stay_inside_their_roots(tmp_path: Path) -> None:
         assert caught.value.error_code == "MW1113"
     with pytest.raises(DataError, match=r"Did you mean 'a\.csv'"):
         local_file(inside / "aa.csv", ReadOptions())
-    with pytest.raises(DataError, match="not a file"):
+    with pytest.raises(DataError, match="is a folder that holds no"):
         local_file(inside, ReadOptions())
 
 

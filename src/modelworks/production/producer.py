@@ -280,7 +280,7 @@ class Producer:
 
     def _embed(self, work: Work) -> None:
         """Ask for the embeddings of a task's table; the tasks of its line ask for the same ones."""
-        names = (*backbones_of(work.task), REFERENCES[work.task.modality])
+        names = tuple(dict.fromkeys((*backbones_of(work.task), REFERENCES[work.task.modality])))
         for name in names:
             handle = self._call(
                 steps.embed,
@@ -301,7 +301,7 @@ class Producer:
             return
         reference = REFERENCES[work.task.modality]
         failed = [name for name, handle in work.embeds.items() if not handle.ok]
-        if reference in failed or len(failed) == asked - 1:
+        if reference in failed or (failed and set(failed) >= set(backbones_of(work.task))):
             self._fitting -= 1
             self._end(work, self._verdict_of(work.embeds[failed[0]]))
             return

@@ -71,7 +71,7 @@ def run(name: str) -> None:
             "cpu_s": sum(item[1] for item in done) if model == "modelworks" else None,
             "reference": REFERENCES[name],
         }
-        write_row(row)
+        write_row("alarms", row)
 
 
 def main() -> int:

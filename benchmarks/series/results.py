@@ -6,15 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).with_name("results") / "2026-11-25.jsonl"
+RESULTS = Path(__file__).with_name("results") / "2026-11-26.jsonl"
 
 
-def write_row(row: dict[str, Any]) -> None:
-    """Append a row and print it."""
+def write_row(part: str, row: dict[str, Any]) -> None:
+    """Append a row of one part of the benchmark and print it."""
     RESULTS.parent.mkdir(exist_ok=True)
-    text = json.dumps(
-        {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
-    )
+    told = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+    text = json.dumps({"part": part, **told})
     with RESULTS.open("a", encoding="utf-8") as stream:
         stream.write(text + "\n")
     print(text, flush=True)
+
+
+def rows(part: str) -> list[dict[str, Any]]:
+    """Return the rows of one part; of rows of one set, model and place the latest counts."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for line in RESULTS.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["part"] == part:
+            found[tuple(str(row.get(key)) for key in ("set", "model", "origins"))] = row
+    return list(found.values())

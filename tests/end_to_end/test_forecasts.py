@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,11 @@ def test_passengers_are_forecast(mw: CommandLine, tables: Path, tmp_path: Path) 
     assert line["rows"] == {"train": 115, "test": 29}
     verified = mw.run("package", "verify", "passengers").stdout
     assert "golden examples answered as expected" in verified, verified
-    assert "Forecasts on sealed windows" in Path(line["report"]).read_text()
+    report = Path(line["report"]).read_text()
+    assert "Forecasts on sealed windows" in report
+    # What was tried is told with its loss and its weight, and why it ships.
+    assert "Loss, at rolling origins" in report and "in the model" in report and "left out" in report
+    assert re.search(r"the blend loses [0-9.]+% (less|more) than", report), "why it ships"
     # The forecast goes on behind the last month, and its quantiles are in order.
     answered = mw.run("predict", "passengers", source)
     assert answered.returncode == 0, answered.stderr

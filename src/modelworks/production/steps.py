@@ -114,7 +114,7 @@ def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=2,
+    version=3,
     outputs=("model.onnx", "fit.json", "first.npy"),
     sources=(
         f"{HOUSE}.stream_fitting",

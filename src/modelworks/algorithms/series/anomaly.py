@@ -97,7 +97,7 @@ class AnomalyRecipe:
         )  # fmt: skip
         diagnostics = {
             "chosen": "surprise, level and shape of the newest values",
-            "members": [{"name": part.name, "weight": 1 / len(parts)} for part in parts],
+            "members": [{"name": part.name, "weight": 1 / len(parts), "kept": True} for part in parts],
             "threshold": native.threshold,
             "window": length,
             "season": panel.season,

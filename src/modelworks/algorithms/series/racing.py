@@ -12,9 +12,15 @@ import numpy.typing as npt
 from modelworks.algorithms.series.members import Member, View, ridge_maps, target_bounds
 from modelworks.algorithms.series.network import flops, train_network
 from modelworks.algorithms.series.problem import Problem
+from modelworks.algorithms.series.rolling import (
+    Runner,
+    blend_of,
+    members_table,
+    or_naive,
+    rolling_origins,
+)
 from modelworks.algorithms.series.smoothing import repeat_map, smoothing_grid
 from modelworks.algorithms.series.windows import (
-    Windows,
     cut,
     fill_shifts,
     filled,
@@ -30,14 +36,10 @@ PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MOST_CELLS = 32_000_000
 """Values of all training windows together: bounds memory at 128 MB a view."""
 
-MOST_ORIGINS = 4000
 FEWEST_FOR_NETWORK = 500
 HIDDEN, EPOCHS = 96, 12
 RATE = 12e9
 """Floating point operations of a training per CPU-second, for planning; on a slow machine a budget check ends it."""
-
-PICKS = 8
-ENOUGH_UNITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,70 +53,6 @@ class Raced:
     spread: Floats
     table: list[dict[str, Any]] = field(default_factory=list)
     diagnostics: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
-class _Field:
-    """Windows before the stretch, windows in it, and the loss on them."""
-
-    problem: Problem
-    history: Rows
-    extras: Rows
-    windows: Windows
-    scale: Floats
-
-    def losses(self, predicted: Floats) -> Floats:
-        """Return the metric's loss of each value at the rolling origins, NaN = unknown; squared for ``rmse``."""
-        truth = self.windows.truth
-        if self.problem.never_negative:
-            predicted = np.maximum(predicted, 0)
-        error = np.abs(predicted - truth)
-        if self.problem.metric == "rmse":
-            return np.asarray(error**2)
-        if self.problem.metric in ("mae", "wql"):
-            return np.asarray(error)
-        if self.problem.metric == "smape":
-            size = np.abs(truth) + np.abs(predicted)
-            return np.asarray(2 * error / np.where(size > 0, size, 1))
-        return np.asarray(error / self.scale[:, None])
-
-    def loss(self, predicted: Floats) -> float:
-        """Return the metric's loss at the rolling origins."""
-        mean = float(np.nanmean(self.losses(predicted)))
-        return mean**0.5 if self.problem.metric == "rmse" else mean
-
-    def gains(self, predicted: Floats, other: Floats) -> Floats:
-        """Return by how much less ``predicted`` loses than ``other``, in stretches that hardly depend on each other.
-
-        Stretches of time as long as the horizon, over all series; or series, where there are more of these.
-        """
-        gap = self.losses(other) - self.losses(predicted)
-        back = self.problem.panel.lengths[self.windows.series] - self.windows.origin
-        blocks = back // self.problem.horizon
-        unit = blocks if len(np.unique(blocks)) >= ENOUGH_UNITS else self.windows.series
-        return np.array([np.nanmean(gap[unit == code]) for code in np.unique(unit)])
-
-    def predict(self, member: Member) -> Floats:
-        return member.predict(self.history, self.extras).astype(np.float64)
-
-
-def _field(problem: Problem) -> _Field:
-    panel = problem.panel
-    first = np.maximum(panel.lengths - problem.stretch, 1)
-    stride = max(1, int(np.ceil(len(panel.names) * (problem.stretch - problem.horizon + 1) / MOST_ORIGINS)))
-    origins = [
-        np.arange(length - problem.horizon, start - 1, -stride, dtype=np.int64)[::-1]
-        for start, length in zip(first.tolist(), panel.lengths.tolist(), strict=True)
-    ]
-    windows = cut(panel, problem.length, problem.horizon, origins)
-    history = filled(windows.history[:, 0], problem.shifts)
-    return _Field(
-        problem=problem,
-        history=history,
-        extras=problem.extras(windows),
-        windows=windows,
-        scale=problem.scale[windows.series],
-    )
 
 
 def _training(problem: Problem, panel: Panel) -> tuple[Rows, Rows, Rows, npt.NDArray[np.int64]]:
@@ -184,7 +122,7 @@ def _fixed(problem: Problem, history: Rows) -> Iterator[Member]:
 
 def alone(problem: Problem, member: Member) -> Raced:
     """Return one member as the result of a race."""
-    field_ = _field(problem)
+    field_ = rolling_origins(problem)
     return Raced(
         members=[member],
         shares=[1.0],
@@ -196,7 +134,7 @@ def alone(problem: Problem, member: Member) -> Raced:
 
 def best_smoothing(problem: Problem) -> Member | None:
     """Return the smoothing that is best at the rolling origins; ``None`` where windows are too short for it."""
-    measured = _field(problem)
+    measured = rolling_origins(problem)
     members = [member for member in _fixed(problem, measured.history) if member.name.startswith("smoothing")]
     losses = [measured.loss(measured.predict(member)) for member in members]
     return members[int(np.argmin(losses))] if members else None
@@ -205,10 +143,10 @@ def best_smoothing(problem: Problem) -> Member | None:
 def race(problem: Problem, budget: Budget, seed: int) -> Raced:
     """Fit members before the stretch, blend them by their errors in it, and refit those that are blended."""
     budget.check()
-    measured = _field(problem)
+    measured = rolling_origins(problem)
     before = problem.panel.cut(problem.stretch)
     history, targets, extras, series = _training(problem, before)
-    runners: list[tuple[Member, Floats, float]] = []
+    runners: list[Runner] = []
 
     def enter(member: Member) -> float:
         predicted = measured.predict(member)
@@ -241,10 +179,10 @@ def race(problem: Problem, budget: Budget, seed: int) -> Raced:
             enter(_network(problem, view, member, history, targets, extras, series, rows, seed, budget))
         except BudgetStopped:
             break  # what is measured so far is enough to go on with
-    picks, shares = _or_naive(measured, runners, *_blend(measured, runners))
+    picks, shares, why = or_naive(measured, runners, *blend_of(measured, runners))
     blend = np.asarray(sum(share * runners[index][1] for index, share in zip(picks, shares, strict=True)))
     members = _refit(problem, [runners[index][0] for index in picks], rows, seed, budget.grace())
-    table = _table(runners, picks, shares)
+    table = members_table(runners, picks, shares)
     return Raced(
         members=members,
         shares=shares,
@@ -254,49 +192,12 @@ def race(problem: Problem, budget: Budget, seed: int) -> Raced:
         table=table,
         diagnostics={
             "chosen": " + ".join(sorted({runners[index][0].name for index in picks})),
-            "loss": measured.loss(blend),
+            "why": why,
+            "oof_loss": measured.loss(blend),
             "origins": measured.windows.rows,
             "windows": len(history),
         },
     )
-
-
-def _or_naive(
-    measured: _Field, runners: list[tuple[Member, Floats, float]], picks: list[int], shares: list[float]
-) -> tuple[list[int], list[float]]:
-    """Return the blend, or the best naive member where the blend is not shown to be better at the rolling origins.
-
-    Shown means 1.96 standard errors over independent stretches, or a tenth of the loss where these are too few.
-    """
-    naive = [index for index, item in enumerate(runners) if item[0].naive]
-    best = min(naive, key=lambda index: runners[index][2])
-    blend = np.asarray(sum(share * runners[index][1] for index, share in zip(picks, shares, strict=True)))
-    gains = measured.gains(blend, runners[best][1])
-    gains = gains[np.isfinite(gains)]
-    mean = float(gains.mean()) if len(gains) else 0.0
-    if len(gains) >= ENOUGH_UNITS:
-        shown = mean > 1.96 * float(gains.std(ddof=1)) / len(gains) ** 0.5
-    else:
-        shown = mean > 0.1 * float(np.nanmean(measured.losses(runners[best][1])))
-    return (picks, shares) if shown else ([best], [1.0])
-
-
-def _table(
-    runners: list[tuple[Member, Floats, float]], picks: list[int], shares: list[float]
-) -> list[dict[str, Any]]:
-    """Return members with their loss and share, the blended ones first, then the best others."""
-    share_of = dict(zip(picks, shares, strict=True))
-    order = sorted(range(len(runners)), key=lambda index: (-share_of.get(index, 0.0), runners[index][2]))
-    plain = [index for index in order[len(picks) + 12 :] if runners[index][0].view.mode == "plain"]
-    return [
-        {
-            "name": runners[index][0].name,
-            "view": runners[index][0].view.name,
-            "loss": runners[index][2],
-            "share": share_of.get(index, 0.0),
-        }
-        for index in order[: len(picks) + 12] + plain[:6]
-    ]
 
 
 def _linear(
@@ -361,24 +262,6 @@ def _weights(problem: Problem, view: View, history: Rows, scale: Rows, series: n
     elif problem.metric == "mase":
         weight = weight / problem.scale[series].astype(np.float32)
     return np.asarray(np.minimum(weight, np.float32(20) * np.median(weight)), dtype=np.float32)
-
-
-def _blend(measured: _Field, runners: list[tuple[Member, Floats, float]]) -> tuple[list[int], list[float]]:
-    """Return members and shares by greedy selection with repetition (Caruana et al., ICML 2004)."""
-    order = sorted(range(len(runners)), key=lambda index: runners[index][2])[:20]
-    total = np.zeros_like(measured.windows.truth)
-    counts: dict[int, int] = {}
-    lowest = float("inf")
-    for count in range(1, PICKS + 1):
-        losses = {index: measured.loss((total + runners[index][1]) / count) for index in order}
-        index = min(order, key=lambda item: losses[item])
-        if losses[index] > lowest * (1 - 1e-4):
-            break
-        lowest = losses[index]
-        total = total + runners[index][1]
-        counts[index] = counts.get(index, 0) + 1
-    picked = sum(counts.values())
-    return list(counts), [count / picked for count in counts.values()]
 
 
 def _refit(problem: Problem, members: list[Member], rows: int, seed: int, budget: Budget) -> list[Member]:

@@ -49,15 +49,16 @@ def members_section(fit: Mapping[str, Any], kind: str) -> str:
             ]
         )  # fmt: skip
         marks.append("" if kept else "muted")
+    where = "at rolling origins" if kind == "forecast" else "out of fold"
     heads = [
-        ("Candidate", "name"), ("Loss, out of fold", "figure"), ("CPU time", "figure"), ("Weight", "figure"), ("", ""),
+        ("Candidate", "name"), (f"Loss, {where}", "figure"), ("CPU time", "figure"), ("Weight", "figure"), ("", ""),
         ("", "nowrap"), ("Why", "sentence"),
     ]  # fmt: skip
     facts = [
         ("Chosen", escaped(fit.get("chosen", ""))),
         ("Why", escaped(fit.get("why", ""))),
         ("More than a head", escaped(mapping(fit, "escalation").get("why", ""))),
-        ("Its loss, out of fold", number(fit["oof_loss"]) if is_number(fit.get("oof_loss")) else ""),
+        (f"Its loss, {where}", number(fit["oof_loss"]) if is_number(fit.get("oof_loss")) else ""),
         ("Folds", number(fit["folds"]) if whole(fit, "folds") else ""),
         (
             "Decision threshold",

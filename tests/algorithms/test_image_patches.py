@@ -7,7 +7,8 @@ import pytest
 
 from modelworks.algorithms.backbones.patches import PatchEncoder, embed_images
 from modelworks.core.errors import DataError
-from modelworks.training.heads import HeadTask, fit_heads
+from modelworks.training.heads.ridge import fit_heads
+from modelworks.training.heads.task import HeadTask
 
 SMALL = PatchEncoder(atoms=24, width=48, patches=3000)
 
@@ -43,7 +44,7 @@ def test_directions_of_stripes_are_told_apart_by_a_linear_head() -> None:
     unseen, truth = _stripes(60, 3)
     encoder = SMALL.fit(images)
     head = fit_heads(embed_images(encoder, images), [HeadTask(name="way", labels=labels, classes=3)])[0]
-    found = (embed_images(encoder, unseen) @ head.weights + head.bias).argmax(axis=1)
+    found = (embed_images(encoder, unseen) @ head.form.weights + head.form.bias).argmax(axis=1)
     assert (found == truth).mean() > 0.9
 
 

@@ -11,7 +11,8 @@ import pytest
 from modelworks.algorithms.backbones.kernels import KERNELS, fit_kernel_encoder
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import DataError
-from modelworks.training.heads import HeadTask, fit_heads
+from modelworks.training.heads.ridge import fit_heads
+from modelworks.training.heads.task import HeadTask
 
 SHARED = Path(os.environ.get("MODELWORKS_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
@@ -78,6 +79,8 @@ def test_public_sets(name: str, least: float) -> None:
     session = GraphSession(fit_kernel_encoder(x, features=2016))
     task = HeadTask(name=name, labels=np.array([classes.index(v) for v in y]), classes=len(classes))
     head = fit_heads(session.run_batched({"series": x}, rows=64)["embedding"], [task])[0]
-    logits = session.run_batched({"series": x_test}, rows=64)["embedding"] @ head.weights + head.bias
+    logits = (
+        session.run_batched({"series": x_test}, rows=64)["embedding"] @ head.form.weights + head.form.bias
+    )
     found = logits.argmax(axis=1) if len(classes) > 2 else (logits[:, 0] > 0).astype(int)
     assert np.mean(found == [classes.index(v) for v in y_test]) >= least

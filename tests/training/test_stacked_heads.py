@@ -8,7 +8,8 @@ import pytest
 from modelworks.core.errors import DataError
 from modelworks.training import ridge
 from modelworks.training.calibration import platt_many, platt_scaling
-from modelworks.training.heads import HeadTask, fit_heads
+from modelworks.training.heads.ridge import fit_heads
+from modelworks.training.heads.task import HeadTask
 
 
 def _samples(n: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,8 +46,8 @@ def test_a_head_fitted_with_others_equals_one_fitted_alone() -> None:
     together = fit_heads(x, tasks)
     for task, head in zip(tasks, together, strict=True):
         alone = fit_heads(x, [task])[0]
-        np.testing.assert_allclose(head.weights, alone.weights, atol=1e-5)
-        assert head.penalty == alone.penalty
+        np.testing.assert_allclose(head.form.weights, alone.form.weights, atol=1e-5)
+        assert head.setting == alone.setting
 
 
 def test_unlabelled_samples_do_not_count() -> None:
@@ -56,7 +57,7 @@ def test_unlabelled_samples_do_not_count() -> None:
     masked[::3] = -1
     head = fit_heads(x, [HeadTask(name="some", labels=masked, classes=2)])[0]
     alone = fit_heads(x[masked >= 0], [HeadTask(name="some", labels=labels[masked >= 0], classes=2)])[0]
-    np.testing.assert_allclose(head.weights, alone.weights, atol=1e-5)
+    np.testing.assert_allclose(head.form.weights, alone.form.weights, atol=1e-5)
     assert head.rows == int((masked >= 0).sum())
 
 
@@ -106,17 +107,18 @@ def test_heads_that_each_lack_other_labels_share_one_factorisation(monkeypatch: 
     alone = [fit_heads(x, [task], penalties=[0.01])[0] for task in tasks]
     seen = []
     real = ridge.factorise
-    monkeypatch.setattr(
-        "modelworks.training.heads.factorise", lambda rows: seen.append(len(rows)) or real(rows)
-    )
+    for place in ("ridge", "space"):
+        monkeypatch.setattr(
+            f"modelworks.training.heads.{place}.factorise", lambda rows: seen.append(len(rows)) or real(rows)
+        )
     together = fit_heads(x, tasks, penalties=[0.01])
     assert seen == [600, 8]
     for one, other in zip(together, alone, strict=True):
         assert one.rows == other.rows
         assert one.left_out.shape == other.left_out.shape
         assert one.loss == pytest.approx(other.loss, rel=0.05)
-        scores = x @ one.weights + one.bias
-        expected = x @ other.weights + other.bias
+        scores = x @ one.form.weights + one.form.bias
+        expected = x @ other.form.weights + other.form.bias
         np.testing.assert_allclose(scores, expected, atol=0.08 * float(np.abs(expected).max()))
 
 

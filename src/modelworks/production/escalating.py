@@ -28,8 +28,9 @@ _RIVAL_KINDS = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILA
 
 
 def has_rival(task: Task, kind: str) -> bool:
-    """Say whether a recipe of its own is compared with the head of a task: not where a backbone is named."""
-    return task.modality in RIVALS and TaskKind(kind) in _RIVAL_KINDS and "backbone" not in task.options
+    """Say whether a recipe of its own is compared with the head of a task: not where backbone or head is named."""
+    named = "backbone" in task.options or "head" in task.options
+    return task.modality in RIVALS and TaskKind(kind) in _RIVAL_KINDS and not named
 
 
 def escalate_task(

@@ -79,16 +79,12 @@ def fit_line(
         parted = [_part(table, schema, keys, task, payload, lots, shared=len(tasks) > 1) for task in tasks]
     with timed(parts, "fit"):
         plain = load_backbone(reference)
-        # The reference is a candidate too: where the plain look says more, it is what should ship.
         places = {**embedded, plain.name: reference}
         backbones = {name: load_backbone(place) for name, place in places.items()}
         pool = _pool(table, parted)
         looks = {name: load_embeddings(place)[pool] for name, place in places.items()}
         training = _training(parted, pool, backbones, looks, payload)
-        heads = _fit(training, parted, tasks[0])
-    with timed(parts, "baselines"):
-        alone = _training(parted, pool, {plain.name: plain}, {plain.name: looks[plain.name]}, payload)
-        plain_heads = _fit(alone, parted, tasks[0])
+        heads = _fit(training, parted, tasks[0], plain.name, named=_is_named(tasks[0], plain.name))
     with timed(parts, "write"):
         values = [
             _write(
@@ -101,7 +97,7 @@ def fit_line(
                 table,
                 folder,
             )
-            for index, (one, head, plain_head) in enumerate(zip(parted, heads, plain_heads, strict=True))
+            for index, (one, (head, plain_head)) in enumerate(zip(parted, heads, strict=True))
         ]
     return dict(finite({"tasks": values, "parts": parts}))
 
@@ -187,28 +183,44 @@ def _training(
     return found
 
 
+def _is_named(task: Task, reference: str) -> bool:
+    """Say whether the task names backbones and the reference is not one of them.
+
+    Else it is a candidate too: where the plain look says more, it is what should ship.
+    """
+    named = task.options.get("backbone")
+    return named is not None and reference not in (named if isinstance(named, list) else [named])
+
+
 def _fit(
-    training: Mapping[int, TrainingSamples], parted: Sequence[_Parted | ModelworksError], task: Task
-) -> list[FittedHead | ModelworksError]:
+    training: Mapping[int, TrainingSamples],
+    parted: Sequence[_Parted | ModelworksError],
+    task: Task,
+    reference: str,
+    *,
+    named: bool,
+) -> list[tuple[FittedHead | ModelworksError, FittedHead | ModelworksError]]:
+    """Return the head of every task, and beside it the best one on the reference."""
     from modelworks.algorithms.plugins import estimator, recipe_for
 
-    found: list[FittedHead | ModelworksError] = [
-        one if isinstance(one, ModelworksError) else ModelworksError("not fitted") for one in parted
+    found: list[tuple[FittedHead | ModelworksError, FittedHead | ModelworksError]] = [
+        (one, one) if isinstance(one, ModelworksError) else (ModelworksError("not fitted"),) * 2
+        for one in parted
     ]
     if training:
         first = next(iter(training.values()))
         recipe = configured(estimator(recipe_for(first.modality, first.kind)), task)
-        made = recipe.fit_all(
-            list(training.values()), Budget(task.limits.budget_s * len(training)), task.seed
-        )
-        for index, head in zip(training, made, strict=True):
-            found[index] = head
+        budget = Budget(task.limits.budget_s * len(training))
+        made = recipe.fit_beside(list(training.values()), reference, named, budget, task.seed)
+        for index, pair in zip(training, made, strict=True):
+            found[index] = pair
     return found
 
 
 def configured(recipe: Any, task: Task) -> Any:
     """Return a recipe's configuration: it is offered limits, metric, quantiles and options, and takes what it knows."""
     offered = {**task.options, "limits": task.limits, "metric": task.metric, "quantiles": task.quantiles}
+    offered["positive"] = task.positive
     known = {item.name for item in fields(recipe)}
     return recipe(**{name: value for name, value in offered.items() if name in known})
 

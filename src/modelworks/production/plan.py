@@ -124,6 +124,7 @@ def _plan_samples(
 ) -> Planned:
     """Plan a task over images, texts or series: a share of the embedding, and a head."""
     from modelworks.algorithms.plugins import REFERENCES, backbone_source, recipe_for
+    from modelworks.algorithms.samples.recipe import AUTO, check_family
     from modelworks.production.sample_calls import backbones_of, may_escalate, payload_of
 
     kind, reason, counts, rows = answer
@@ -134,6 +135,7 @@ def _plan_samples(
             code="MW1238",
             hint="leave weight out",
         )
+    check_family(str(task.options.get("head", AUTO)))
     if kind:
         recipe_for(task.modality, TaskKind(kind))
     if learns_normal(task):

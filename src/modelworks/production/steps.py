@@ -90,7 +90,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=3,
+    version=4,
     sources=(
         f"{HOUSE}.heads",
         f"{HOUSE}.embedding",
@@ -99,6 +99,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
         "modelworks.training.heads",
         "modelworks.training.ridge",
         "modelworks.training.calibration",
+        "modelworks.training.decision",
     ),
 )
 def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) 
 
 
 @step(
-    version=2,
+    version=3,
     outputs=("fit.json",),
     sources=(
         f"{HOUSE}.escalating",

@@ -126,6 +126,33 @@ def fit_complete(
     return Ridge(solved, mean - factor.mean @ solved, found, left_out)
 
 
+def folds_out(factor: Factor, targets: Floats, penalty: float, folds: npt.NDArray[np.integer]) -> Floats:
+    """Return predictions of every row by the fit without the rows of its fold; exact, without refitting.
+
+    The fit is a smoother ``H`` (the intercept included), and the residual of a fold without its own rows is
+    ``(I - H[fold, fold])^-1`` times its residual.
+
+    Args:
+        factor: Of the rows.
+        targets: ``[rows, columns]``, labelled everywhere.
+        penalty: Relative to ``factor.scale``.
+        folds: ``[rows]``.
+
+    Source: Cook & Weisberg (1982), Residuals and influence in regression, on deleting groups of cases.
+    """
+    shrink = factor.values / (factor.values + penalty * factor.scale)
+    left, values = factor.left.astype(np.float64), targets.astype(np.float64)
+    mean = values.mean(axis=0)
+    residual = values - mean - left @ (shrink[:, None] * (left.T @ (values - mean)))
+    found = values.copy()
+    for fold in np.unique(folds):
+        rows = np.flatnonzero(folds == fold)
+        hat = (left[rows] * shrink) @ left[rows].T + 1.0 / len(values)
+        inverse = np.linalg.solve(np.eye(len(rows)) * (1 + 1e-9) - hat, residual[rows])
+        found[rows] -= inverse
+    return found.astype(np.float32)
+
+
 def _shrinks(factor: Factor, penalties: Sequence[float]) -> Floats:
     values = factor.values[:, None]
     return (values / (values + np.array(penalties) * factor.scale)).astype(np.float32)

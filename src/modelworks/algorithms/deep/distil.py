@@ -14,7 +14,8 @@ from modelworks.core.errors import DataError
 from modelworks.core.estimator import FittedModel
 from modelworks.core.task import TaskKind
 from modelworks.training.deep.examples import Examples, Floats
-from modelworks.training.heads import HeadTask, fit_heads
+from modelworks.training.heads.ridge import fit_heads
+from modelworks.training.heads.task import HeadTask
 from modelworks.training.problem import Problem, sigmoid, softmax
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from modelworks.algorithms.samples.head import linear_head
 from modelworks.core.task import TaskKind
 from modelworks.data.samples.training import TrainingSamples
-from modelworks.training.heads import MISSING
+from modelworks.training.heads.task import MISSING
 
 Doubles = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""The recipe for samples: every task of a line gets a head in one stacked pass, on the backbone that suits it best."""
+"""The recipe for samples: all tasks of a line are fitted in stacked passes; each takes its best backbone and family."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.algorithms.samples.head import FittedHead, linear_head
+from modelworks.algorithms.samples.decision import choose_decision_of
+from modelworks.algorithms.samples.head import FittedHead, head_graph
 from modelworks.core.budget import Budget
-from modelworks.core.errors import ModelworksError, TaskError
+from modelworks.core.errors import ModelworksError, TaskError, close_matches
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.task import Limits, TaskKind
 from modelworks.data.samples.training import TrainingSamples
-from modelworks.training.heads import MISSING, HeadTask, LinearHead, fit_heads
+from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families
+from modelworks.training.heads.fitted import Head
+from modelworks.training.heads.forms import LinearForm
+from modelworks.training.heads.space import Space
+from modelworks.training.heads.task import MISSING, HeadTask
 
 KINDS = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL, TaskKind.REGRESSION})
 LEAST = 2
 """Labelled samples each class needs."""
+AUTO = "auto"
+MEMORY_SHARE = 0.5
+"""Share of the size limit that remembered samples may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +36,29 @@ class SampleHeads:
     """Configuration.
 
     Attributes:
-        limits: What the shipped model may cost.
-        metric: Metric of the task, or ``None``.
+        limits: What the shipped model may cost: a head that remembers samples keeps so many as its size allows.
+        metric: Metric of the tasks: ``f1``, ``balanced_accuracy`` and ``mcc`` move the thresholds, ``macro_f1`` favours
+            rare classes; ``None`` for the usual one of each kind.
+        positive: The class that a metric of two classes means; ``None`` for the second.
+        head: Family of the head: ``ridge``, ``logistic``, ``prototype``, ``neighbours`` or ``network``; ``auto`` takes,
+            task by task, the one with the least held-out loss.
     """
 
     limits: Limits = field(default_factory=Limits)
     metric: str | None = None
+    positive: str | None = None
+    head: str = AUTO
 
     @property
     def card(self) -> Card:
         """What the recipe is."""
         return Card(
             name="samples.heads",
-            version=2,
+            version=3,
             kinds=KINDS,
-            summary="Ridge heads with exact leave-one-out choice and calibration on shared embeddings.",
-            source="Allen (1974), PRESS; Rifkin & Lippert (2007), Notes on regularized least squares; Platt (1999)",
+            summary="Ridge, logistic, prototype, neighbour and small network heads on shared embeddings, chosen by "
+            "held-out loss and calibrated.",
+            source="Rifkin & Lippert (2007); Komarek & Moore (2005); Wang et al. (2019), SimpleShot; Platt (1999)",
         )
 
     def fit(
@@ -52,7 +67,7 @@ class SampleHeads:
         """Fit one task; see ``fit_all``.
 
         Raises:
-            TaskError: The labels do not suffice.
+            TaskError: The labels do not suffice, or there is no such family.
         """
         (found,) = self.fit_all([train], budget, seed)
         if isinstance(found, ModelworksError):
@@ -62,36 +77,111 @@ class SampleHeads:
     def fit_all(
         self, tasks: Sequence[TrainingSamples], budget: Budget, seed: int
     ) -> list[FittedHead | ModelworksError]:
-        """Fit a head for every task; each takes the backbone with the least leave-one-out loss.
+        """Fit heads for every task; each takes the backbone and family with the least held-out loss.
 
         Args:
             tasks: Tasks over the same rows: their ``embeddings``, ``backbones`` and ``payload`` are the first one's.
                 A row may be unlabelled for a task: class code -1, NaN, or 255 for one label of several.
-            budget: Checked between backbones.
-            seed: Not used: nothing here is left to chance.
+            budget: Checked between backbones, families and steps.
+            seed: Start of networks.
 
         Returns:
             One head per task in their order, or the error that stands in its way.
+
+        Raises:
+            TaskError: There is no such family.
         """
+        names = tuple(tasks[0].embeddings) if tasks else ()
+        return [self._of(plan, names) for plan in self._plans(tasks, budget, seed)]
+
+    def fit_beside(
+        self, tasks: Sequence[TrainingSamples], reference: str, named: bool, budget: Budget, seed: int
+    ) -> list[tuple[FittedHead | ModelworksError, FittedHead | ModelworksError]]:
+        """Fit heads for every task, and beside each the best head on the reference alone; see ``fit_all``.
+
+        Args:
+            tasks: See ``fit_all``.
+            reference: Backbone of the second heads.
+            named: Whether the reference may not be the first one's backbone too, because others are named.
+            budget: See ``fit_all``.
+            seed: See ``fit_all``.
+        """
+        names = tuple(name for name in tasks[0].embeddings if not named or name != reference) if tasks else ()
+        plans = self._plans(tasks, budget, seed)
+        return [(self._of(plan, names), self._of(plan, (reference,))) for plan in plans]
+
+    def _plans(
+        self, tasks: Sequence[TrainingSamples], budget: Budget, seed: int
+    ) -> list[_Plan | ModelworksError]:
+        check_family(self.head)
         plans = [_plan(task) for task in tasks]
         able = [plan for plan in plans if isinstance(plan, _Plan)]
-        best: dict[int, tuple[float, str, list[LinearHead]]] = {}
-        tried: dict[int, list[dict[str, Any]]] = {id(plan): [] for plan in able}
         for name, embeddings in tasks[0].embeddings.items() if able else ():
             budget.check()
             start = time.process_time()
-            heads = fit_heads(embeddings, [part for plan in able for part in plan.parts])
+            room = MEMORY_SHARE * self.limits.size_mb * 1e6 - len(tasks[0].backbones[name].onnx)
+            heads = fit_families(
+                Space(embeddings),
+                [part for plan in able for part in plan.parts],
+                forced=None if self.head == AUTO else self.head,
+                remembered=max(1, int(room / (4 * embeddings.shape[1]))),
+                seed=seed,
+                budget=budget,
+            )
             share = (time.process_time() - start) / len(able)
             for plan in able:
                 own, heads = heads[: len(plan.parts)], heads[len(plan.parts) :]
-                loss = float(np.average([head.loss for head in own], weights=[head.rows for head in own]))
-                tried[id(plan)].append({"name": name, "oof_loss": loss, "cpu_s": share})
-                if id(plan) not in best or loss < best[id(plan)][0]:
-                    best[id(plan)] = (loss, name, own)
-        return [
-            plan if isinstance(plan, ModelworksError) else _finish(plan, *best[id(plan)], tried[id(plan)])
-            for plan in plans
+                plan.tried.append((name, share, own))
+        return plans
+
+    def _of(self, plan: _Plan | ModelworksError, names: Sequence[str]) -> FittedHead | ModelworksError:
+        return plan if isinstance(plan, ModelworksError) else self._finish(plan, names)
+
+    def _finish(self, plan: _Plan, names: Sequence[str]) -> FittedHead:
+        task = plan.task
+        name, heads, members = plan.best(names)
+        fitted = iter(heads)
+        width = task.embeddings[name].shape[1]
+        forms = [
+            _constant(plan.constant[index], width) if index in plan.constant else next(fitted).form
+            for index in range(len(plan.constant) + len(heads))
         ]
+        decision = choose_decision_of(task, plan.parts, heads, plan.constant, self.metric, self.positive)
+        onnx, outputs = head_graph(task.kind, forms, task.classes, decision)
+        loss = float(np.average([head.loss for head in heads], weights=[head.rows for head in heads]))
+        families = sorted({head.family for head in heads}, key=FAMILIES.index)
+        measure = "mean squared error" if task.kind is TaskKind.REGRESSION else "log loss"
+        others = ", ".join(f"{item['name']} {item['oof_loss']:.4g}" for item in members if not item["kept"])
+        chosen = f"{' and '.join(families)} head on {name}: held-out {measure} {loss:.4g}"
+        return FittedHead(
+            onnx=onnx,
+            backbone=name,
+            outputs=outputs,
+            classes=task.classes,
+            diagnostics={
+                "members": members,
+                "oof_loss": loss,
+                "chosen": chosen + (f" (others: {others})" if others else ""),
+                "backbone": {"name": name, "digest": task.backbones[name].digest},
+                "head": [{"family": head.family, **head.setting} for head in heads][:20],
+                "threshold": list(decision.factors or decision.thresholds)[:20],
+            },
+        )
+
+
+def check_family(head: str) -> None:
+    """Check the name of a family of heads.
+
+    Raises:
+        TaskError: There is no such family.
+    """
+    known = (AUTO, *FAMILIES)
+    if head not in known:
+        raise TaskError(
+            f"There is no head '{head}'.{close_matches(head, known)}",
+            code="MW1239",
+            hint="--option head=" + "|".join(known),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +189,53 @@ class _Plan:
     task: TrainingSamples
     parts: list[HeadTask]
     constant: dict[int, float]
+    tried: list[tuple[str, float, list[list[Head]]]] = field(default_factory=list)
+
+    def best(self, names: Sequence[str]) -> tuple[str, list[Head], list[dict[str, Any]]]:
+        """Return the best of some backbones, the head of every part, and what was compared.
+
+        Losses are those on the samples that all heads of a part held out.
+        """
+        tried = [item for item in self.tried if item[0] in names]
+        weights = [float(part.labelled.sum()) for part in self.parts]
+        losses: list[list[dict[str, float]]] = [[] for _ in tried]
+        for index, part in enumerate(self.parts):
+            rows = common_rows([head for _, _, own in tried for head in own[index]])
+            for at, (_, _, own) in enumerate(tried):
+                losses[at].append({head.family: head.loss_on(part, rows) for head in own[index]})
+        least = [
+            float(np.average([min(found.values()) for found in backbone], weights=weights))
+            for backbone in losses
+        ]
+        first = int(np.argmin(least))
+        name, _, own = tried[first]
+        heads = [
+            min(found, key=lambda head, values=values: values[head.family])  # type: ignore[misc]
+            for found, values in zip(own, losses[first], strict=True)
+        ]
+        members = []
+        for (backbone, share, _), found in zip(tried, losses, strict=True):
+            for family in found[0]:
+                known = [index for index, values in enumerate(found) if family in values]
+                loss = np.average(
+                    [found[index][family] for index in known], weights=[weights[index] for index in known]
+                )
+                kept = backbone == name and any(head.family == family for head in heads)
+                members.append(
+                    {
+                        "name": f"{family} on {backbone}",
+                        "oof_loss": float(loss),
+                        "cpu_s": share / len(found[0]),
+                        "weight": float(kept),
+                        "kept": kept,
+                    }
+                )
+        return name, heads, members
+
+
+def _constant(chance: float, width: int) -> LinearForm:
+    bias = np.array([np.log(chance / (1 - chance))], np.float32)
+    return LinearForm(weights=np.zeros((width, 1), np.float32), bias=bias)
 
 
 def _plan(task: TrainingSamples) -> _Plan | ModelworksError:
@@ -106,13 +243,13 @@ def _plan(task: TrainingSamples) -> _Plan | ModelworksError:
     target: npt.NDArray[Any] = task.target
     if task.kind is not TaskKind.MULTILABEL:
         classes = 0 if task.kind is TaskKind.REGRESSION else len(task.classes)
-        part = HeadTask(name="", labels=target, classes=classes)
+        part = HeadTask(name="", labels=target, classes=classes, folds=task.folds)
         problem = _problem(part, task.classes)
         return problem or _Plan(task, [part], {})
     parts, constant = [], {}
     for index in range(target.shape[1]):
         labels = np.where(target[:, index] == MISSING, -1, target[:, index].astype(np.int64))
-        part = HeadTask(name="", labels=labels, classes=2)
+        part = HeadTask(name="", labels=labels, classes=2, folds=task.folds)
         if _problem(part, ("no", "yes")) is None:
             parts.append(part)
         else:
@@ -142,44 +279,4 @@ def _problem(part: HeadTask, classes: Sequence[str]) -> TaskError | None:
         f"{', '.join(scarce[:5])}.",
         code="MW1231",
         hint="label more samples of them, or leave them out",
-    )
-
-
-def _finish(
-    plan: _Plan, loss: float, name: str, heads: list[LinearHead], tried: list[dict[str, Any]]
-) -> FittedHead:
-    task = plan.task
-    width = heads[0].weights.shape[0]
-    if task.kind is TaskKind.MULTILABEL:
-        weights = np.zeros((width, len(task.classes)), np.float32)
-        bias = np.zeros(len(task.classes), np.float32)
-        fitted = iter(heads)
-        for index in range(len(task.classes)):
-            if index in plan.constant:
-                chance = plan.constant[index]
-                bias[index] = np.log(chance / (1 - chance))
-            else:
-                head = next(fitted)
-                weights[:, index], bias[index] = head.weights[:, 0], head.bias[0]
-    else:
-        weights, bias = heads[0].weights, heads[0].bias
-    onnx, outputs = linear_head(task.kind, weights, bias, task.classes)
-    measure = "mean squared error" if task.kind is TaskKind.REGRESSION else "log loss"
-    others = ", ".join(f"{item['name']} {item['oof_loss']:.4g}" for item in tried if item["name"] != name)
-    chosen = f"linear head on {name}: leave-one-out {measure} {loss:.4g}"
-    return FittedHead(
-        onnx=onnx,
-        backbone=name,
-        outputs=outputs,
-        classes=task.classes,
-        diagnostics={
-            "members": [
-                {**item, "weight": float(item["name"] == name), "kept": item["name"] == name}
-                for item in tried
-            ],
-            "oof_loss": loss,
-            "chosen": chosen + (f" (others: {others})" if others else ""),
-            "backbone": {"name": name, "digest": task.backbones[name].digest},
-            "penalty": [head.penalty for head in heads][:20],
-        },
     )

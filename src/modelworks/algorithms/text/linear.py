@@ -19,7 +19,7 @@ from modelworks.core.signature import CHARACTERS, Signature, Tensor
 from modelworks.core.task import TaskKind
 from modelworks.data.samples.training import TrainingSamples
 from modelworks.training.calibration import log_sum_exp, platt_scaling, vector_scaling
-from modelworks.training.heads import MISSING
+from modelworks.training.heads.task import MISSING
 
 Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Heads on shared embeddings: one file per family, all tasks of an order fitted together as stacked matrices."""

@@ -1,0 +1,175 @@
+"""Families of heads: each is what its definition says, held-out scores are those of refits, a stack changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelworks.core.budget import Budget
+from modelworks.training.heads import choice
+from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families
+from modelworks.training.heads.fitted import Head
+from modelworks.training.heads.logistic import fit_logistic, newton
+from modelworks.training.heads.neighbours import fit_neighbours
+from modelworks.training.heads.prototype import fit_prototypes
+from modelworks.training.heads.ridge import fit_ridge
+from modelworks.training.heads.space import Space
+from modelworks.training.heads.task import HeadTask
+from modelworks.training.ridge import factorise, folds_out
+
+
+def _task(labels: np.ndarray, classes: int, folds: int = 5) -> HeadTask:
+    return HeadTask(
+        name="t", labels=labels, classes=classes, folds=(np.arange(len(labels)) % folds).astype(np.int8)
+    )
+
+
+def _all(space: Space, tasks: list[HeadTask], forced: str | None = None) -> list[list[Head]]:
+    return fit_families(space, tasks, forced=forced, remembered=4000, seed=0, budget=Budget(300))
+
+
+def _blobs(n: int, d: int, classes: int, seed: int, apart: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    return (rng.normal(size=(n, d)) + apart * rng.normal(size=(classes, d))[labels]).astype(
+        np.float32
+    ), labels
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_newton_finds_the_least_penalised_loss(outputs: int) -> None:
+    rng = np.random.default_rng(1)
+    space = Space(rng.normal(size=(200, 6)).astype(np.float32) * [4, 2, 1, 1, 0.5, 0.1])
+    axes = space.axes
+    codes = rng.integers(0, max(outputs, 2), size=(200, 3))
+    truth = (codes[..., None] == np.arange(outputs) if outputs > 1 else codes[..., None] == 1).astype(
+        np.float32
+    )
+    weight = rng.random((200, 3)).astype(np.float32) * (rng.random((200, 3)) < 0.7)
+    weight /= weight.sum(axis=0)
+    penalty = np.array([1e-2, 1e-1, 1.0], np.float32)
+    found = newton(axes, space.variance, truth, weight, penalty)
+    scores = np.einsum("nr,rco->nco", axes, found[:-1]) + found[-1]
+    chances = np.exp(scores - scores.max(axis=2, keepdims=True))
+    chances /= chances.sum(axis=2, keepdims=True)
+    chances = 1 / (1 + np.exp(-scores)) if outputs == 1 else chances
+    error = weight[..., None] * (chances - truth)
+    gradient = np.einsum("nr,nco->rco", axes, error) + penalty[:, None] * found[:-1]
+    assert np.abs(gradient).max() < 3e-3
+    assert np.abs(error.sum(axis=0)).max() < 3e-3
+
+
+def test_ridge_without_a_fold_is_the_fit_of_the_others() -> None:
+    x, y = _blobs(40, 7, 2, 3)
+    values, folds = (y * 2.0 - 1)[:, None].astype(np.float32), np.arange(40) % 4
+    factor = factorise(x)
+    found = folds_out(factor, values, 0.1, folds)
+    scale = 0.1 * factor.scale
+    for fold in range(4):
+        rest = folds != fold
+        a = np.hstack([x[rest], np.ones((rest.sum(), 1))]).astype(np.float64)
+        solved = np.linalg.solve(a.T @ a + np.diag([scale] * 7 + [0.0]), a.T @ values[rest])
+        np.testing.assert_allclose(found[~rest], x[~rest] @ solved[:-1] + solved[-1], atol=1e-3)
+
+
+def test_held_out_scores_of_prototypes_have_not_seen_their_fold() -> None:
+    x, y = _blobs(60, 10, 3, 4, apart=0.5)
+    (draft,) = fit_prototypes(Space(x), [_task(y, 3)])
+    changed = y.copy()
+    changed[::5] = (y[::5] + 1) % 3
+    (other,) = fit_prototypes(Space(x), [_task(changed, 3)])
+    if draft.setting == other.setting:
+        ratio = other.scores[::5] / draft.scores[::5]
+        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
+    right = (draft.scores.argmax(axis=1) == y[draft.held]).mean()
+    assert right > 0.5
+
+
+def test_votes_come_from_other_folds() -> None:
+    rng = np.random.default_rng(5)
+    x = np.repeat(rng.normal(size=(20, 6)), 2, axis=0).astype(np.float32)
+    labels = np.repeat(rng.integers(0, 2, 20), 2)
+    together = HeadTask(name="t", labels=labels, classes=2, folds=(np.arange(40) // 2 % 4).astype(np.int8))
+    apart = HeadTask(name="t", labels=labels, classes=2, folds=(np.arange(40) % 2).astype(np.int8))
+    (honest,), (leaky,) = (fit_neighbours(Space(x), [task], 100) for task in (together, apart))
+    right = [((draft.scores[:, 0] > 0) == (labels[draft.held] == 1)).mean() for draft in (honest, leaky)]
+    assert right[1] == 1.0 and right[0] < 0.9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stack_changes_no_task(family: str) -> None:
+    x, y = _blobs(320, 8, 3, 6, apart=0.7)
+    rng = np.random.default_rng(7)
+    some = (y > 0).astype(np.int64)
+    some[rng.random(320) < 0.3] = -1
+    number = np.where(rng.random(320) < 0.2, np.nan, x[:, 0] + 0.1 * rng.normal(size=320))
+    tasks = [_task(y, 3), _task((y == 1).astype(np.int64), 2), _task(some, 2), _task(number, 0)]
+    if family in {"logistic", "prototype"}:
+        tasks.pop()
+    space = Space(x)
+    together = _all(space, tasks, family)
+    for task, heads in zip(tasks, together, strict=True):
+        (one,), ((alone,),) = heads, _all(space, [task], family)
+        assert one.family == family and one.rows == int(task.labelled.sum())
+        np.testing.assert_allclose(one.form.scores(x), alone.form.scores(x), atol=5e-3, rtol=5e-3)
+        assert one.loss == pytest.approx(alone.loss, rel=2e-3)
+        assert set(one.held) <= set(np.flatnonzero(task.labelled))
+
+
+def test_the_family_that_suits_wins() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(900, 6)).astype(np.float32)
+    crossed = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(np.int64)
+    straight = (x @ rng.normal(size=6) + 0.3 * rng.normal(size=900) > 0).astype(np.int64)
+    found = []
+    for task, heads in zip(
+        [_task(crossed, 2), _task(straight, 2)],
+        _all(Space(x), [_task(crossed, 2), _task(straight, 2)]),
+        strict=True,
+    ):
+        rows = common_rows(heads)
+        found.append(min(heads, key=lambda head: head.loss_on(task, rows)).family)
+    assert found[0] == "network"
+    assert found[1] in {"ridge", "logistic"}
+
+
+def test_few_labels_do_better_with_prototypes_than_at_random() -> None:
+    x, y = _blobs(2020, 64, 10, 9, apart=0.8)
+    few = np.full(len(y), -1)
+    few[:50] = y[:50]
+    (heads,) = _all(Space(x), [_task(few, 10)])
+    assert {head.family for head in heads} >= {"ridge", "logistic", "prototype", "neighbours"}
+    best = min(heads, key=lambda head: head.loss)
+    right = (best.form.scores(x[50:]).argmax(axis=1) == y[50:]).mean()
+    assert right > 0.6
+
+
+def test_rare_rows_may_weigh_more_and_chances_stay_true() -> None:
+    rng = np.random.default_rng(10)
+    x = rng.normal(size=(3000, 5)).astype(np.float32)
+    labels = (x[:, 0] + rng.normal(size=3000) > 2.6).astype(np.int64)
+    task = _task(labels, 2)
+    tried: list[Any] = []
+    (draft,) = fit_logistic(Space(x), [task], Budget(60))
+    tried.append(draft.setting["classes_alike"])
+    chances = 1 / (1 + np.exp(-draft.form.scores(x)[:, 0]))
+    assert chances.mean() == pytest.approx(labels.mean(), rel=0.15)
+    assert tried[0] in {True, False}
+
+
+def test_networks_are_left_out_where_an_order_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = _blobs(400, 5, 2, 11)
+    monkeypatch.setattr(choice, "NETWORKS_CPU_S", 1.0)
+    one, many = _all(Space(x), [_task(y, 2)]), _all(Space(x), [_task(y, 2)] * 20)
+    assert "network" in {head.family for head in one[0]}
+    assert "network" not in {head.family for head in many[0]}
+
+
+def test_with_one_fold_only_ridge_is_left() -> None:
+    x, y = _blobs(30, 5, 2, 12)
+    (heads,) = _all(Space(x), [_task(y, 2, folds=1)])
+    assert [head.family for head in heads] == ["ridge"]
+    (drafts,) = (fit_ridge(Space(x), [_task(y, 2, folds=1)]),)
+    assert np.isfinite(drafts[0].scores).all()

@@ -17,9 +17,9 @@ HALF = np.full((4, 2), 0.5)
 @pytest.mark.parametrize(
     ("outputs", "code", "says"),
     [
-        ({}, "MW5401", "no output 'probabilities'"),
-        ({"probabilities": np.full((4, 3), 1 / 3)}, "MW5401", r"shape \[4, 3\]"),
-        ({"probabilities": np.where(np.eye(4, 2) > 0, np.nan, 0.5)}, "MW5402", "2 of 4 judged rows"),
+        ({}, "MW5412", "no output 'probabilities'"),
+        ({"probabilities": np.full((4, 3), 1 / 3)}, "MW5412", r"shape \[4, 3\]"),
+        ({"probabilities": np.where(np.eye(4, 2) > 0, np.nan, 0.5)}, "MW5413", "2 of 4 judged rows"),
         ({"probabilities": np.full((4, 2), 1.5)}, "MW5403", "range 0 to 1"),
         (
             {"probabilities": HALF, "label": np.array(["no", "yes", "maybe", "no"], dtype=object)},

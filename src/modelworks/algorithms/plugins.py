@@ -104,7 +104,7 @@ def _registered(what: str, group: str, built_in: Mapping[str, tuple[str, str, st
         if entry.name in found:
             raise UsageError(
                 f"The {what} '{entry.name}' of '{origin}' is already registered by '{found[entry.name].origin}'.",
-                code="MW1310",
+                code="MW1325",
                 hint=f"pip uninstall {origin}",
             )
         extra = entry.extras[0] if entry.extras else ""
@@ -138,7 +138,7 @@ def _found(what: str, name: str, known: Mapping[str, Registered]) -> Registered:
     if name not in known:
         raise UsageError(
             f"There is no {what} '{name}'.{close_matches(name, known)}",
-            code="MW1311",
+            code="MW1326",
             hint=f"{what}s: " + ", ".join(sorted(known)),
         )
     return known[name]

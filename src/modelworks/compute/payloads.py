@@ -56,7 +56,7 @@ def _pixels(tensor: Tensor, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDA
         sizes = ", ".join(sorted(f"{width}x{height}" for height, width, _ in shapes)[:4])
         raise DataError(
             f"the images of one batch have different sizes ({sizes}).",
-            code="MW1106",
+            code="MW1180",
             hint="send images of one size together, or one image at a time",
         )
     return np.stack(images)

@@ -212,17 +212,17 @@ class Asker:
             number = int(text)
             if number >= len(examples):
                 raise UsageError(
-                    f"The package has {len(examples)} golden examples, counted from 0.", code="MW1311"
+                    f"The package has {len(examples)} golden examples, counted from 0.", code="MW1328"
                 )
             return dict(examples[number])
         try:
             values = json.loads(text)
         except ValueError as error:
             raise UsageError(
-                f"--row is not JSON: {error}.", code="MW1310", hint="--row '{\"age\": 31}' or --row 0"
+                f"--row is not JSON: {error}.", code="MW1327", hint="--row '{\"age\": 31}' or --row 0"
             ) from None
         if not isinstance(values, dict):
-            raise UsageError("--row must be one JSON object.", code="MW1310", hint="--row '{\"age\": 31}'")
+            raise UsageError("--row must be one JSON object.", code="MW1327", hint="--row '{\"age\": 31}'")
         return values
 
     def _tabulate(self, outputs: Mapping[str, npt.NDArray[Any]]) -> pa.Table:

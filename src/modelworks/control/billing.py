@@ -22,7 +22,7 @@ def bill_of_orders(workspace: Workspace, order: str, *, by: str, curve: bool) ->
     if by not in VIEWS:
         raise UsageError(
             f"The bill cannot be shown by '{by}'.{close_matches(by, VIEWS)}",
-            code="MW1312",
+            code="MW1329",
             hint="--by model, --by step or --by order",
         )
     catalog = workspace.catalog

@@ -272,5 +272,5 @@ def find_run(workspace: Workspace, name: str) -> str:
         return run.id
     known = [run.id for run in runs] + [run.spec["name"] for run in runs]
     raise NotFound(
-        f"There is no order '{name}'.{close_matches(name, known)}", code="MW4210", hint="mw order list"
+        f"There is no order '{name}'.{close_matches(name, known)}", code="MW4213", hint="mw order list"
     )

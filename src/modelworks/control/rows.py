@@ -70,12 +70,12 @@ def _of_file(path: Path) -> list[dict[str, Any]]:
         if path.stat().st_size > MOST_BYTES:
             raise DataError(
                 f"{path.name} has more than {MOST_BYTES // 2**20} MB.",
-                code="MW1165",
+                code="MW1194",
                 hint="mw predict PACKAGE FILE answers large tables without a server",
             )
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}.", code="MW1166") from None
+        raise DataError(f"{path} cannot be read: {error}.", code="MW1199") from None
     if path.suffix == ".jsonl":
         return [row for line in text.splitlines() if line.strip() for row in _of_json(line, path.name)]
     if path.suffix == ".json":

@@ -48,7 +48,7 @@ def explain(
     sizes = {len(np.asarray(background[name])) for name in names if name in background}
     if not names or len(sizes) != 1 or sizes == {0} or any(name not in background for name in names):
         raise UsageError(
-            "An explanation needs background rows with the same columns as the row.", code="MW1382"
+            "An explanation needs background rows with the same columns as the row.", code="MW1391"
         )
     rows = len(np.asarray(row_columns[names[0]]))
     rng = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ def tail_of_look(look: int) -> float:
         UsageError: ``look`` is below one.
     """
     if look < 1:
-        raise UsageError(f"Looks at a test set are counted from 1, got {look}.", code="MW1381")
+        raise UsageError(f"Looks at a test set are counted from 1, got {look}.", code="MW1390")
     return ERROR_RATE / (look * (look + 1))
 
 

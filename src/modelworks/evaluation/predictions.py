@@ -193,19 +193,19 @@ def read_outputs(
 
 def _finite(outputs: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> Floats:
     if name not in outputs:
-        raise ExecutionError(f"The model has no output '{name}'.", code="MW5401")
+        raise ExecutionError(f"The model has no output '{name}'.", code="MW5412")
     array = np.asarray(outputs[name], dtype=np.float64)
     if array.size == np.prod(shape):
         array = array.reshape(shape)
     if array.shape != shape:
         raise ExecutionError(
-            f"Output '{name}' has shape {list(array.shape)}, expected {list(shape)}.", code="MW5401"
+            f"Output '{name}' has shape {list(array.shape)}, expected {list(shape)}.", code="MW5412"
         )
     broken = ~np.isfinite(array)
     if broken.any():
         rows = int(broken.reshape(len(array), -1).any(axis=1).sum())
         raise ExecutionError(
-            f"Output '{name}' is not finite on {rows} of {len(array)} judged rows.", code="MW5402"
+            f"Output '{name}' is not finite on {rows} of {len(array)} judged rows.", code="MW5413"
         )
     return array
 

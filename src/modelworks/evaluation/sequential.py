@@ -50,7 +50,7 @@ class SequentialTest:
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1 or not 0 < self.error < 1:
             raise UsageError(
-                f"Margin {self.margin:g} and error {self.error:g} must lie between 0 and 1.", code="MW1383"
+                f"Margin {self.margin:g} and error {self.error:g} must lie between 0 and 1.", code="MW1392"
             )
 
     def after(self, differences: npt.NDArray[Any]) -> SequentialTest:
@@ -61,7 +61,7 @@ class SequentialTest:
         """
         x = np.asarray(differences, dtype=np.float64)
         if not np.all(np.abs(x) <= 1):
-            raise UsageError("Differences of scores must lie between -1 and 1.", code="MW1384")
+            raise UsageError("Differences of scores must lie between -1 and 1.", code="MW1393")
         if not len(x):
             return self
         gain = _grown(self.capital, (x + self.margin), 1 / (1 - self.margin))

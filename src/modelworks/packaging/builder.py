@@ -108,7 +108,7 @@ def build(
         if len(data) > FILE_KINDS[name]:
             raise ExecutionError(
                 f"{name} would have {len(data):,} bytes; a package allows {FILE_KINDS[name]:,}.",
-                code="MW5002",
+                code="MW5012",
             )
     publish(folder, files)
     return parse_manifest(manifest, digest_bytes(manifest))

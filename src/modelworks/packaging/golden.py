@@ -101,7 +101,7 @@ def encode_output(answer: npt.NDArray[Any], tensor: Tensor) -> list[Any]:
         row = int(np.argwhere(~np.isfinite(answer))[0][0])
         raise ExecutionError(
             f"The graph answers '{tensor.name}' with a number that is not finite for golden row {row}.",
-            code="MW5001",
+            code="MW5011",
             hint="mw produce again with another --seed, and report this",
         )
     return list(answer.tolist())

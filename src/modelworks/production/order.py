@@ -139,7 +139,7 @@ def parse_duration(text: str | float) -> float:
     whole = re.fullmatch(r"\s*(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)?\s*)+", str(text))
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if whole is None or seconds <= 0:
-        raise TaskError(f"'{text}' is not a duration.", code="MW1205", hint="write it as 60s, 10m or 1h30m")
+        raise TaskError(f"'{text}' is not a duration.", code="MW1217", hint="write it as 60s, 10m or 1h30m")
     return seconds
 
 
@@ -285,7 +285,7 @@ def parse_moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:
-        raise TaskError(f"'{text}' is not a date.", code="MW1205", hint="write it as 2026-12-01") from None
+        raise TaskError(f"'{text}' is not a date.", code="MW1217", hint="write it as 2026-12-01") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

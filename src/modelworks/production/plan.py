@@ -190,7 +190,7 @@ def _check_metrics(task: Task, kind: str) -> None:
     if task.quantiles and kind and kind not in {TaskKind.REGRESSION, TaskKind.FORECAST}:
         raise TaskError(
             f"'{task.name}': quantiles are for regression and forecasts, and this is a {kind} task.",
-            code="MW1221",
+            code="MW1248",
             hint="leave quantiles out, or set kind: regression",
         )
     named = [*([task.metric] if task.metric else []), *(bound.metric for bound in task.gate)]

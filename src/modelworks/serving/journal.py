@@ -216,7 +216,7 @@ def _parse(line: bytes, path: Path, sequence: int, chain: str) -> tuple[Act, str
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"The deployment journal is damaged at act {sequence}: {error}."[:200],
-            code="MW4010",
+            code="MW4011",
             where=str(path),
             hint="restore the file from a backup, or move it away to start with no endpoints",
         ) from None

@@ -72,7 +72,7 @@ class Pointers:
         message = f"The record '{name}' is damaged ({damage})."
         previous = self._previous(name)
         if not previous.exists() or _damage(previous):
-            raise TrustError(message, code="MW3105", hint="mw doctor --repair", where=str(path))
+            raise TrustError(message, code="MW3125", hint="mw doctor --repair", where=str(path))
         return Pointer(
             _value(previous), f"{message} The version before it is used; repair it with: mw doctor --repair"
         )

@@ -309,7 +309,7 @@ class Store:
     def _damaged(self, digest: str) -> TrustError:
         return TrustError(
             f"The artifact {digest} in {self.root} does not match its digest.",
-            code="MW3101",
+            code="MW3117",
             hint="mw doctor --repair (removes it; the next run makes it again)",
             where=str(self._blob(digest)),
         )
@@ -345,11 +345,11 @@ def _parse_listing(digest: str, data: bytes) -> dict[str, Entry]:
             for name, item in value["files"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
-        raise TrustError(f"The artifact {digest} is not a tree.", code="MW3102") from None
+        raise TrustError(f"The artifact {digest} is not a tree.", code="MW3118") from None
     for name, entry in entries.items():
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name:
-            raise TrustError(f"The tree {digest} names a file outside itself: {name!r}.", code="MW3103")
+            raise TrustError(f"The tree {digest} names a file outside itself: {name!r}.", code="MW3119")
         if not _DIGEST.fullmatch(entry.digest):
-            raise TrustError(f"The tree {digest} has a file without a digest: {name!r}.", code="MW3104")
+            raise TrustError(f"The tree {digest} has a file without a digest: {name!r}.", code="MW3120")
     return entries

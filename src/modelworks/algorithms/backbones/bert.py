@@ -97,14 +97,14 @@ def load_text_encoder(folder: Path, *, max_tokens: int = 256) -> TextEncoder:
         if not (folder / name).is_file():
             raise DataError(
                 f"The encoder folder '{folder}' has no {name}.",
-                code="MW1140",
+                code="MW1186",
                 hint="copy the model's folder from a machine that has it; nothing is downloaded here",
             )
     config = json.loads((folder / "config.json").read_text())
     if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute":
         raise DataError(
             f"The encoder in '{folder}' is of type '{config.get('model_type')}'; only BERT encoders are read directly.",
-            code="MW1141",
+            code="MW1187",
         )
     try:
         from safetensors.numpy import load_file

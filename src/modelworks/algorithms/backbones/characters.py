@@ -155,7 +155,7 @@ def fit_ngram_encoder(
     try:
         matrix = vectorizer.fit_transform(cut)
     except ValueError as error:
-        raise DataError("No text has a character to learn from.", code="MW1150") from error
+        raise DataError("No text has a character to learn from.", code="MW1185") from error
     ngrams = tuple(str(ngram) for ngram in vectorizer.get_feature_names_out())
     encoder = NgramEncoder(
         characters=tuple(sorted({character for ngram in ngrams for character in ngram})),

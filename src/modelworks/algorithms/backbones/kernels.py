@@ -45,7 +45,7 @@ def fit_kernel_encoder(series: Floats, *, features: int = 4998, seed: int = 0) -
     if series.ndim != 3 or series.shape[2] < KERNEL_LENGTH:
         raise DataError(
             f"The series encoder needs an array [n, channels, length >= {KERNEL_LENGTH}], got {list(series.shape)}.",
-            code="MW1120",
+            code="MW1183",
         )
     rng = np.random.default_rng(seed)
     dilations, shares = _dilations(series.shape[2], max(1, features // len(KERNELS)))

@@ -53,7 +53,7 @@ class PatchEncoder:
         Coates & Ng (2012), Learning feature representations with k-means.
         """
         if len(images) < 10:
-            raise DataError(f"The image encoder needs at least 10 images, got {len(images)}.", code="MW1130")
+            raise DataError(f"The image encoder needs at least 10 images, got {len(images)}.", code="MW1184")
         rng = np.random.default_rng(seed)
         chosen = [images[index] for index in np.sort(rng.permutation(len(images))[:4000])]
         small = self._resized(chosen)

@@ -64,6 +64,37 @@ class Common:
     threads: int = 1
     checkpoint: str = ""
 
+    def door(self, payloads: npt.NDArray[Any]) -> Door:
+        """Return the way from payloads to inputs of the network, fitted on payloads ``[rows]`` to learn from."""
+        raise NotImplementedError
+
+    def design(self, rows: Rowset, budget_s: float) -> Design:
+        """Return the network and its training for some rows and a budget in CPU-seconds."""
+        raise NotImplementedError
+
+    def rows(self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget) -> Rowset:
+        """Read the rows of a task."""
+        return read_rows(train, valid, self.door, budget, balanced=self.balanced)
+
+    def fit(
+        self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget, seed: int
+    ) -> FittedModel:
+        """Fit one task; see ``core.estimator.Estimator``.
+
+        Raises:
+            MissingExtra: PyTorch is not installed.
+            TaskError: The labels do not suffice.
+        """
+        return self.fit_native(train, valid, budget, seed)[0]
+
+    def fit_native(
+        self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget, seed: int
+    ) -> tuple[FittedModel, Native]:
+        """Fit a model and return the network beside its graph."""
+        load_torch()
+        rows = self.rows(train, valid, budget)
+        return fit_network(rows, self.design(rows, budget.cpu_s), self, budget, seed)
+
 
 @dataclass(frozen=True)
 class Rowset:
@@ -153,7 +184,7 @@ def read_rows(
     if train.kind not in KINDS:
         raise TaskError(
             f"A deep recipe cannot do '{train.kind}'.",
-            code="MW1232",
+            code="MW1239",
             hint="kinds: " + ", ".join(sorted(KINDS)),
         )
     samples = train.take(labelled_rows(train))

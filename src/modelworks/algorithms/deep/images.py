@@ -13,19 +13,13 @@ from modelworks.algorithms.deep.fitting import (
     KINDS,
     Common,
     Design,
-    Native,
     Rowset,
     batch_for,
-    fit_network,
     planned_passes,
-    read_rows,
 )
-from modelworks.core.budget import Budget
-from modelworks.core.estimator import Card, FittedModel
+from modelworks.core.estimator import Card
 from modelworks.core.task import TaskKind
-from modelworks.data.samples.training import TrainingSamples
 from modelworks.training.deep.augmentation import mirrors_keep_labels
-from modelworks.training.deep.library import load_torch
 from modelworks.training.deep.plan import Augmentation, Plan
 from modelworks.training.deep.search import Choice, Settings
 
@@ -64,29 +58,6 @@ class DeepImages(Common):
             source="He et al. (2016), Deep residual learning for image recognition",
             min_rows=20,
         )
-
-    def fit(
-        self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget, seed: int
-    ) -> FittedModel:
-        """Fit one task; see ``core.estimator.Estimator``.
-
-        Raises:
-            MissingExtra: PyTorch is not installed.
-            TaskError: The labels do not suffice.
-        """
-        return self.fit_native(train, valid, budget, seed)[0]
-
-    def fit_native(
-        self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget, seed: int
-    ) -> tuple[FittedModel, Native]:
-        """Fit a model and return the network beside its graph."""
-        load_torch()
-        rows = self.rows(train, valid, budget)
-        return fit_network(rows, self.design(rows, budget.cpu_s), self, budget, seed)
-
-    def rows(self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget) -> Rowset:
-        """Read the rows of a task."""
-        return read_rows(train, valid, self._door, budget, balanced=self.balanced)
 
     def design(self, rows: Rowset, budget_s: float) -> Design:
         """Return the network and its training for some rows and a budget."""
@@ -130,7 +101,8 @@ class DeepImages(Common):
             most_epochs=60,
         )
 
-    def _door(self, payloads: npt.NDArray[Any]) -> ImageDoor:
+    def door(self, payloads: npt.NDArray[Any]) -> ImageDoor:
+        """Return the door of images ``[rows]``: the side that they are resized to."""
         if self.side:
             return ImageDoor(side=self.side)
         from modelworks.compute.payloads import image_pixels

@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelworks.algorithms.deep.doors import TextDoor
-from modelworks.algorithms.deep.fitting import KINDS, Common, Design, Native, Rowset, fit_network, read_rows
-from modelworks.core.budget import Budget
-from modelworks.core.estimator import Card, FittedModel
-from modelworks.data.samples.training import TrainingSamples
-from modelworks.training.deep.library import load_torch
+from modelworks.algorithms.deep.fitting import KINDS, Common, Design, Rowset
+from modelworks.core.estimator import Card
 from modelworks.training.deep.plan import Augmentation, Plan
 from modelworks.training.deep.search import Choice, Settings
 
@@ -43,28 +41,9 @@ class DeepText(Common):
             min_rows=20,
         )
 
-    def fit(
-        self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget, seed: int
-    ) -> FittedModel:
-        """Fit one task; see ``core.estimator.Estimator``.
-
-        Raises:
-            MissingExtra: PyTorch is not installed.
-            TaskError: The labels do not suffice.
-        """
-        return self.fit_native(train, valid, budget, seed)[0]
-
-    def fit_native(
-        self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget, seed: int
-    ) -> tuple[FittedModel, Native]:
-        """Fit a model and return the network beside its graph."""
-        load_torch()
-        rows = self.rows(train, valid, budget)
-        return fit_network(rows, self.design(rows, budget.cpu_s), self, budget, seed)
-
-    def rows(self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget) -> Rowset:
-        """Read the rows of a task."""
-        return read_rows(train, valid, TextDoor.fit, budget, balanced=self.balanced)
+    def door(self, payloads: npt.NDArray[Any]) -> TextDoor:
+        """Return the door of texts ``[rows]``: their symbols and length."""
+        return TextDoor.fit(payloads)
 
     def design(self, rows: Rowset, budget_s: float) -> Design:
         """Return the network and its training for some rows."""

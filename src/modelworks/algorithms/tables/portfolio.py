@@ -110,7 +110,7 @@ class Portfolio:
             UsageError: The format is unknown, or a plan names a member that does not exist.
         """
         if data.get("format") != FORMAT:
-            raise UsageError(f"Portfolio format {data.get('format')!r} is not {FORMAT}.", code="MW1320")
+            raise UsageError(f"Portfolio format {data.get('format')!r} is not {FORMAT}.", code="MW1338")
         members = tuple(MemberSpec(**item) for item in data["members"])
         plans = tuple(Plan(**{**item, "members": tuple(item["members"])}) for item in data["plans"])
         portfolio = Portfolio(members=members, plans=plans)
@@ -131,7 +131,7 @@ class Portfolio:
         known = [spec.name for spec in self.members]
         raise UsageError(
             f"The portfolio has no member '{name}'.{close_matches(name, known)}",
-            code="MW1321",
+            code="MW1339",
             hint="members: " + ", ".join(known),
         )
 
@@ -233,7 +233,7 @@ def make_member(spec: MemberSpec, problem: Problem, rows: ViewedRows, seed: int)
     if spec.family not in _FAMILIES:
         raise UsageError(
             f"Member '{spec.name}': there is no family '{spec.family}'.{close_matches(spec.family, _FAMILIES)}",
-            code="MW1322",
+            code="MW1341",
             hint="families: " + ", ".join(_FAMILIES),
         )
     family = _FAMILIES[spec.family]

@@ -22,7 +22,7 @@ def problem_of(table: TrainingTable | TrainingSamples) -> Problem:
     if table.kind not in SUPPORTED:
         raise TaskError(
             f"A recipe of this kind cannot do '{table.kind}'.",
-            code="MW1220",
+            code="MW1239",
             hint="kinds: " + ", ".join(sorted(SUPPORTED)),
         )
     weight = None

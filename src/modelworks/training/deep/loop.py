@@ -366,7 +366,7 @@ class _Run:
         if facts["fingerprint"] != self.fingerprint:
             raise UsageError(
                 f"The checkpoint {saving.path.name} belongs to other rows, another network or another plan.",
-                code="MW1360",
+                code="MW1367",
                 where=str(saving.path),
                 hint=f"rm '{saving.path}', or name another file",
             )

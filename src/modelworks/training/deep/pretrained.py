@@ -59,7 +59,7 @@ def load_encoder(folder: Path) -> Any:
         if not (folder / name).is_file():
             raise DataError(
                 f"The encoder folder '{folder}' has no {name}.",
-                code="MW1142",
+                code="MW1186",
                 hint="copy the model's folder from a machine that has it; nothing is downloaded here",
             )
     try:
@@ -75,7 +75,7 @@ def load_encoder(folder: Path) -> Any:
         )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"The encoder in '{folder}' cannot be read: {str(error).splitlines()[0][:200]}", code="MW1143"
+            f"The encoder in '{folder}' cannot be read: {str(error).splitlines()[0][:200]}", code="MW1188"
         ) from error
     pooler = getattr(encoder, "pooler", None)
     if pooler is not None and any(True for _ in pooler.parameters()):

@@ -1,6 +1,7 @@
 """One of several processes that write the same names and create the same catalog.
 
-``python contender.py names CATALOG ME ROUNDS`` or ``python contender.py create CATALOG ME THREADS``.
+``python contender.py names CATALOG ME ROUNDS`` or ``python contender.py create CATALOG ME THREADS``; says ``ready``
+and begins with the first line of its standard input.
 """
 
 import json
@@ -65,4 +66,6 @@ def create(where: str, me: str, threads: int) -> dict[str, int]:
 if __name__ == "__main__":
     act = {"names": names, "create": create}[sys.argv[1]]
     where = sys.argv[2] if "://" in sys.argv[2] else str(Path(sys.argv[2]))
+    print("ready", flush=True)
+    sys.stdin.readline()
     print(json.dumps(act(where, sys.argv[3], int(sys.argv[4]))))

@@ -39,6 +39,7 @@ def _contend(act: str, where: str, processes: int, count: int) -> list[dict[str,
     started = [
         subprocess.Popen(
             [sys.executable, str(HERE / "contender.py"), act, where, f"p{number}", str(count)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -46,6 +47,13 @@ def _contend(act: str, where: str, processes: int, count: int) -> list[dict[str,
         for number in range(processes)
     ]
     answers = []
+    for process in started:  # all are ready before any begins, so that they meet on a fast machine too
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     for process in started:
         output, error = process.communicate(timeout=200)
         assert process.returncode == 0, error[-3000:]

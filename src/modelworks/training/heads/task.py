@@ -81,13 +81,13 @@ def check_task(task: HeadTask, rows: int) -> None:
     """
     if len(task.labels) != rows:
         raise DataError(
-            f"Task '{task.name}' has {len(task.labels)} labels for {rows} embeddings.", code="MW1110"
+            f"Task '{task.name}' has {len(task.labels)} labels for {rows} embeddings.", code="MW1181"
         )
     present = task.labels[task.labelled]
     several = len(present) > 0 and present.min() < present.max()
     if len(present) < 2 or (task.classes and not several):
         raise DataError(
             f"Task '{task.name}' has {len(present)} labelled samples of {len(np.unique(present))} class(es).",
-            code="MW1111",
+            code="MW1182",
             hint="label at least two samples of each of two classes",
         )

@@ -225,7 +225,7 @@ def test_a_killed_process_goes_on_and_ends_bit_equal(
 
 @pytest.mark.slow
 def test_two_processes_train_the_model_that_one_trains(tmp_path: Path) -> None:
-    plan = replace(PLAN, epochs=3, batch=16)
+    plan = replace(PLAN, epochs=3, batch=16, precision="fp32")
     for name in ("one", "two"):
         # Dropout is drawn by each process for its own rows; all else is drawn for the whole batch.
         _job(tmp_path / name, plan, spec=replace(IMAGES, dropout=0.0))

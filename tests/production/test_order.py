@@ -15,7 +15,6 @@ from modelworks.core.errors import DataError, TaskError
 from modelworks.core.schema import Column, ColumnKind, Schema
 from modelworks.core.task import TaskKind
 from modelworks.production.order import (
-    expand,
     in_order_of_work,
     load_order,
     parse_duration,
@@ -23,6 +22,7 @@ from modelworks.production.order import (
     parse_order,
 )
 from modelworks.production.order_fields import ORDER, json_schema, json_schema_text
+from modelworks.production.order_tasks import expand
 from modelworks.production.shapes import read_document
 from modelworks.production.sources import with_secrets
 

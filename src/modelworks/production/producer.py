@@ -27,7 +27,8 @@ from modelworks.production import steps
 from modelworks.production.decisions import Decisions
 from modelworks.production.fitting import MODEL
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
-from modelworks.production.order import Line, Order, expand, in_order_of_work
+from modelworks.production.order import Line, Order, in_order_of_work
+from modelworks.production.order_tasks import expand
 from modelworks.production.papers import REPORT
 from modelworks.production.plan import READ_COST, Plan, plan_task
 from modelworks.production.release import Releases

@@ -38,7 +38,8 @@ from modelworks.serving.rest.carrier import CarrierLimits, HttpServer
 from modelworks.serving.rest.friendly import FriendlyRoutes
 from modelworks.serving.rest.page import add_page
 from modelworks.serving.rest.protocol import ProtocolRoutes
-from modelworks.serving.rpc.aio import AioCarrier
+from modelworks.serving.rpc.carrier import RpcCarrier
+from modelworks.serving.rpc.limits import RpcLimits
 from modelworks.serving.rpc.service import RpcService
 from modelworks.serving.running import forget, record
 from modelworks.serving.settings import ServeSettings
@@ -134,10 +135,11 @@ class Server:
         self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
         self._listener: asyncio.Server | None = None
         self._looking: asyncio.TimerHandle | None = None
-        self._rpc: AioCarrier | None = None
+        self._rpc: RpcCarrier | None = None
         if settings.grpc_port is not None:
             service = RpcService(self.access, self.plane, self.repository)
-            self._rpc = AioCarrier(service, max_message=body_bytes, shared_port=settings.workers > 1)
+            limits = RpcLimits(message_bytes=body_bytes)
+            self._rpc = RpcCarrier(service, loop, limits, shared_port=settings.workers > 1)
 
     async def start(self, listener: socket.socket | None = None) -> Address:
         """Bring back the recorded endpoints, add the packages of the settings, and listen.

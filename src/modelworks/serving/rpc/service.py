@@ -127,10 +127,15 @@ class RpcService:
             _log.error("call of %s failed", call.method, exc_info=error)
             call.fail(Status.INTERNAL, "MW5000: The server failed on this request.")
 
-    def _parse(self, call: RpcCall, name: str) -> Any:
+    def parse(self, message: bytes, name: str) -> Any:
+        """Read a message.
+
+        Raises:
+            BadRequest: It is not one of this kind.
+        """
         request = self._messages.classes[name]()
         try:
-            request.ParseFromString(call.message)
+            request.ParseFromString(message)
         except Exception:
             raise BadRequest(f"The message is not a {name}.", code="MW1402") from None
         return request
@@ -151,7 +156,7 @@ class RpcService:
         call.reply(self._messages.ServerReadyResponse(ready=not self._plane.draining).SerializeToString())
 
     def _model_ready(self, call: RpcCall, principal: Principal) -> None:
-        request = self._parse(call, "ModelReadyRequest")
+        request = self.parse(call.message, "ModelReadyRequest")
         target = self._target(principal, request.name, request.version)
         ready = self._plane.ready(target.endpoint, target.number)
         call.reply(self._messages.ModelReadyResponse(ready=ready).SerializeToString())
@@ -160,12 +165,12 @@ class RpcService:
         call.reply(self._messages.ServerMetadataResponse(**server_metadata()).SerializeToString())
 
     def _model_metadata(self, call: RpcCall, principal: Principal) -> None:
-        request = self._parse(call, "ModelMetadataRequest")
+        request = self.parse(call.message, "ModelMetadataRequest")
         data = model_metadata(self._plane, self._target(principal, request.name, request.version))
         call.reply(self._messages.ModelMetadataResponse(**data).SerializeToString())
 
     def _infer(self, call: RpcCall, principal: Principal) -> None:
-        request = self._parse(call, "ModelInferRequest")
+        request = self.parse(call.message, "ModelInferRequest")
 
         def done(response: Any, error: Exception | None) -> None:
             if error is not None:
@@ -224,7 +229,7 @@ class RpcService:
         return lambda: self._plane.forget(work)
 
     def _index(self, call: RpcCall, principal: Principal) -> None:
-        request = self._parse(call, "RepositoryIndexRequest")
+        request = self.parse(call.message, "RepositoryIndexRequest")
         entries = [
             entry
             for entry in self._repository.index(ready_only=request.ready)
@@ -233,7 +238,7 @@ class RpcService:
         call.reply(self._messages.RepositoryIndexResponse(models=entries).SerializeToString())
 
     def _load(self, call: RpcCall, principal: Principal) -> None:
-        request = self._parse(call, "RepositoryModelLoadRequest")
+        request = self.parse(call.message, "RepositoryModelLoadRequest")
         principal.require(request.model_name, self._plane.routes)
 
         async def load() -> None:
@@ -249,7 +254,7 @@ class RpcService:
         task.add_done_callback(self._tasks.discard)
 
     def _unload(self, call: RpcCall, principal: Principal) -> None:
-        request = self._parse(call, "RepositoryModelUnloadRequest")
+        request = self.parse(call.message, "RepositoryModelUnloadRequest")
         principal.require(request.model_name, self._plane.routes)
         self._repository.unload(request.model_name)
         call.reply(self._messages.RepositoryModelUnloadResponse().SerializeToString())

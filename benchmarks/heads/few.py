@@ -1,6 +1,6 @@
 """The few-shot curve: 5, 10, 20 and 50 labels per class, over seeds, on two image sets and one text set.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.heads.few
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.few [--sets NAMES] [--heads auto,ridge]
 
 The backbone has seen every training sample without its label; a seed draws the labelled ones. Each seed draws for
 all counts, and the heads of all seeds and counts are judged on the same test samples.
@@ -9,6 +9,7 @@ all counts, and the heads of all seeds and counts are judged on the same test sa
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from modelworks.core.budget import Budget
 
 SETS = ("cifar10_6k", "trashnet_half", "sst2")
 SHOTS = (5, 10, 20, 50)
+HEADS = ("auto", "ridge", "logistic", "prototype", "neighbours")
 
 
 def main() -> int:
@@ -28,13 +30,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--heads", default=",".join(HEADS))
     arguments = parser.parse_args()
+    heads = arguments.heads.split(",")
     for name in arguments.sets.split(","):
         train, test = load(name)
         modality = train.modality
         names = list(backbone_choices(modality))
         backbones, found = embedded([*train.payload, *test.payload], train.rows, modality, names)
-        rows = {shots: [] for shots in SHOTS}  # type: dict[int, list[float]]
+        rows: dict[tuple[int, str], list[float]] = {}
+        families: dict[int, Counter[str]] = {shots: Counter() for shots in SHOTS}
         for seed in range(arguments.seeds):
             order = np.random.default_rng(seed).permutation(train.rows)
             for shots in SHOTS:
@@ -44,19 +49,31 @@ def main() -> int:
                 few = train.take(chosen)
                 few.embeddings.update({key: value[chosen] for key, value in found.items()})
                 few.backbones.update(backbones)
-                (head,) = estimator("samples.heads")().fit_all([few], Budget(600), seed)
-                answers = GraphSession(head.onnx).run({"embedding": found[head.backbone][train.rows :]})
-                right = answers["label"] == np.array(test.classes, object)[test.target]
-                rows[shots].append(float(np.mean(right)))
-        for shots, values in rows.items():
-            mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
-            half = 2.262 * spread / len(values) ** 0.5 if len(values) == 10 else float("nan")
-            record(
-                {"part": "few", "set": name, "classes": len(train.classes), "shots": shots, "seeds": len(values),
-                 "accuracy": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4),
-                 "spread": round(spread, 4)}
-            )  # fmt: skip
+                for family in heads:
+                    (head,) = estimator("samples.heads")(head=family).fit_all([few], Budget(600), seed)
+                    answers = GraphSession(head.onnx).run({"embedding": found[head.backbone][train.rows :]})
+                    right = answers["label"] == np.array(test.classes, object)[test.target]
+                    rows.setdefault((shots, family), []).append(float(np.mean(right)))
+                    if family == "auto":
+                        families[shots][head.diagnostics["head"][0]["family"]] += 1
+        for (shots, family), values in rows.items():
+            row = {"part": "few", "set": name, "classes": len(train.classes), "shots": shots, "head": family}
+            row |= {"seeds": len(values), "accuracy": interval(values)}
+            if family != "ridge" and "ridge" in heads:
+                row["minus_ridge"] = interval(np.subtract(values, rows[shots, "ridge"]).tolist())
+            if family == "auto":
+                row["taken"] = ", ".join(f"{key} {count}" for key, count in families[shots].most_common())
+            record(row)
     return 0
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Return the mean over seeds with 95 % limits by Student's t."""
+    from scipy.stats import t
+
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5
+    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
 
 
 if __name__ == "__main__":

@@ -53,17 +53,24 @@ def lots_of(folder: Path, table: pa.Table, schema: Schema, payload: str, drawn: 
 
 
 def embed_table(
-    table_folder: Path, payload: str, name: str, settings: dict[str, Any], drawn: dict[str, Any], folder: Path
+    table_folder: Path,
+    payload: str,
+    name: str,
+    settings: dict[str, Any],
+    drawn: dict[str, Any],
+    folder: Path,
+    encoder: Path | None = None,
 ) -> dict[str, Any]:
     """Make a backbone and embed every row of a table.
 
     Args:
         table_folder: What ``ingest`` wrote.
         payload: Column of the samples.
-        name: Registry name of the backbone, or ``hf:FOLDER`` where a plug-in reads such.
+        name: Registry name of the backbone, or the name of an encoder.
         settings: Fields of its source's configuration.
         drawn: See ``sample_part``.
         folder: Gets ``embeddings.npy`` (float32 [rows, width]), ``backbone.onnx``, ``backbone.json``.
+        encoder: Folder of a Hugging Face encoder, where the backbone is one.
 
     Returns:
         ``name``, ``digest``, ``width``, ``modality``, ``licence``, ``parts``.
@@ -81,7 +88,7 @@ def embed_table(
     parts: dict[str, float] = {}
     table, schema = open_table(table_folder)
     with timed(parts, "backbone"):
-        source = backbone_of(name, settings, table, payload)
+        source = backbone_of(name, settings, table, payload, encoder)
         learn = np.flatnonzero(lots_of(table_folder, table, schema, payload, drawn).learn)
         made = source.make(_samples(table, payload, learn, source), drawn["seed"])
     with timed(parts, "embed"):
@@ -103,12 +110,16 @@ def embed_table(
     }
 
 
-def backbone_of(name: str, settings: dict[str, Any], table: pa.Table, payload: str) -> BackboneSource:
+def backbone_of(
+    name: str, settings: dict[str, Any], table: pa.Table, payload: str, encoder: Path | None = None
+) -> BackboneSource:
     """Return a configured source; one that takes a ``length`` is told the longest series of the table."""
+    from modelworks.algorithms.backbones.huggingface import HuggingFaceSource
     from modelworks.algorithms.plugins import backbone_source
 
-    source = backbone_source(name)
-    known = {item.name for item in fields(source)}
+    source = HuggingFaceSource if encoder is not None else backbone_source(name)
+    fixed: dict[str, Any] = {"folder": str(encoder), "name": name} if encoder is not None else {}
+    known = {item.name for item in fields(source)} - set(fixed)
     strange = sorted(set(settings) - known)
     if strange:
         raise DataError(
@@ -118,7 +129,7 @@ def backbone_of(name: str, settings: dict[str, Any], table: pa.Table, payload: s
         )
     if "length" in known and "length" not in settings:
         settings = {**settings, "length": longest_series(table, payload)}
-    made: BackboneSource = source(**settings)
+    made: BackboneSource = source(**settings, **fixed)
     return made
 
 

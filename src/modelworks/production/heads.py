@@ -13,6 +13,7 @@ from modelworks.core.digest import digest_bytes
 from modelworks.core.errors import ModelworksError
 from modelworks.core.task import Task, TaskKind
 from modelworks.production.embedding import load_backbone, load_embeddings, lots_of
+from modelworks.production.encoders import named_backbones
 from modelworks.production.fitting import class_shares, finite, timed
 
 if TYPE_CHECKING:
@@ -188,8 +189,8 @@ def _is_named(task: Task, reference: str) -> bool:
 
     Else it is a candidate too: where the plain look says more, it is what should ship.
     """
-    named = task.options.get("backbone")
-    return named is not None and reference not in (named if isinstance(named, list) else [named])
+    named = named_backbones(task.options)
+    return bool(named) and reference not in named
 
 
 def _fit(

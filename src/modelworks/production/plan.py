@@ -125,6 +125,7 @@ def _plan_samples(
     """Plan a task over images, texts or series: a share of the embedding, and a head."""
     from modelworks.algorithms.plugins import REFERENCES, backbone_source, recipe_for
     from modelworks.algorithms.samples.recipe import AUTO, check_family
+    from modelworks.production.encoders import encoder_cost
     from modelworks.production.sample_calls import backbones_of, may_escalate, payload_of
 
     kind, reason, counts, rows = answer
@@ -140,8 +141,11 @@ def _plan_samples(
         recipe_for(task.modality, TaskKind(kind))
     if learns_normal(task):
         return _plan_own(line, task, schema, payload)
-    names = [*backbones_of(task), REFERENCES[task.modality]]
-    looks = sum(backbone_source(name)().card.cost_ms for name in names) * schema.rows / 1000
+    looks = 0.0
+    for name in (*backbones_of(task), REFERENCES[task.modality]):
+        known = encoder_cost(line, name, task)
+        each = backbone_source(name)().card.cost_ms if known is None else known
+        looks += each * schema.rows / 1000
     cost = EMBED_COST + looks / peers + HEAD_COST * rows
     network = task.limits.budget_s if may_escalate(task) else 0.0
     always = network if task.options.get("escalate") == "always" else 0.0

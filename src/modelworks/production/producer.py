@@ -25,6 +25,7 @@ from modelworks.core.verdict import Measure, Verdict, VerdictKind
 from modelworks.core.version import VERSION
 from modelworks.production import steps
 from modelworks.production.decisions import Decisions
+from modelworks.production.encoders import encoder_inputs, without_paths
 from modelworks.production.fitting import MODEL
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
 from modelworks.production.order import Line, Order, in_order_of_work
@@ -210,7 +211,7 @@ class Producer:
         try:
             found = handle.result()
             schema = Schema.from_json(found["schema"])
-            tasks = expand(line, schema)
+            tasks = [without_paths(task) for task in expand(line, schema)]
             peers = of_samples(tasks)
             lessons = list(self._lessons.values())
             for task in tasks:
@@ -285,7 +286,7 @@ class Producer:
         for name in names:
             handle = self._call(
                 steps.embed,
-                {"table": work.table.all_outputs()},
+                {"table": work.table.all_outputs(), **encoder_inputs(work.planned.line, name)},
                 embed_params(work, name),
                 label=work.task.name,
                 priority=work.priority,

@@ -10,6 +10,7 @@ from modelworks.algorithms.deep.policy import OPTIONS, RECIPES, policy_of
 from modelworks.core.schema import Schema
 from modelworks.core.task import Task
 from modelworks.production.embedding import sample_part
+from modelworks.production.encoders import named_backbones
 from modelworks.production.escalating import HEAD, has_rival
 from modelworks.production.fitting import FIT, MODEL
 from modelworks.production.sample_fitting import CONSTANT, REFERENCE, ROWS, learns_normal
@@ -39,10 +40,7 @@ def backbones_of(task: Task) -> tuple[str, ...]:
     """Return the backbones that are compared for a task: those it names under ``backbone``, or the usual ones."""
     from modelworks.algorithms.plugins import backbone_choices
 
-    named = task.options.get("backbone")
-    if named is None:
-        return backbone_choices(task.modality)
-    return tuple(str(name) for name in named) if isinstance(named, list) else (str(named),)
+    return named_backbones(task.options) or backbone_choices(task.modality)
 
 
 def embed_params(work: Work, name: str) -> dict[str, Any]:

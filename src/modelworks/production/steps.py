@@ -76,16 +76,29 @@ def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=3,
+    version=4,
     outputs=("embeddings.npy", "backbone.onnx", "backbone.json"),
-    sources=(f"{HOUSE}.embedding", "modelworks.data.samples.parting", "modelworks.algorithms.backbones"),
+    sources=(
+        f"{HOUSE}.embedding",
+        "modelworks.data.samples.parting",
+        "modelworks.algorithms.backbones",
+        "modelworks.algorithms.deep.export",
+        "modelworks.training.deep.pretrained",
+    ),
 )
 def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make a backbone and embed every sample of a table, once for all tasks over it."""
     from modelworks.production.embedding import embed_table
+    from modelworks.production.encoders import encoder_folder
 
     return embed_table(
-        inputs["table"], params["payload"], params["backbone"], params["settings"], params["drawn"], folder
+        inputs["table"],
+        params["payload"],
+        params["backbone"],
+        params["settings"],
+        params["drawn"],
+        folder,
+        encoder_folder(inputs),
     )
 
 

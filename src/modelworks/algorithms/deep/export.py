@@ -29,17 +29,41 @@ def exported_body(network: Any, sample: Any) -> Any:
         MissingExtra: ``onnxscript`` is not installed.
         ExecutionError: The exporter cannot write the network, or used other than standard operators.
     """
+    return exported_graph(network, (sample,), ("inputs",), free=((0,),), output="scores")
+
+
+def exported_graph(
+    network: Any,
+    samples: tuple[Any, ...],
+    names: tuple[str, ...],
+    *,
+    free: tuple[tuple[int, ...], ...],
+    output: str = "states",
+    most: int = 2**20,
+) -> Any:
+    """Return a network of any inputs in evaluation mode as an ``onnx.ModelProto``; see ``exported_body``.
+
+    Args:
+        network: The network.
+        samples: One tensor per input; a free axis has at least two entries.
+        names: Names of the inputs.
+        free: Free axes of each input: the first is the row, a second the token.
+        output: Name of the output.
+        most: Most entries of the second free axis.
+    """
     torch = load_torch("Exporting a network")
     try:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtra.named("Exporting a network", "torch") from error
     rows = torch.export.Dim("rows", min=1, max=2**20)
+    tokens = torch.export.Dim("tokens", min=2, max=max(most, 3))
+    shapes = tuple({axis: (rows, tokens)[place] for place, axis in enumerate(axes)} for axes in free)
     with _quiet():
         try:
             program = torch.onnx.export(
-                network.eval(), (sample,), dynamo=True, opset_version=OPSET, dynamic_shapes=({0: rows},),
-                input_names=["inputs"], output_names=["scores"], verbose=False,
+                network.eval(), samples, dynamo=True, opset_version=OPSET, dynamic_shapes=shapes,
+                input_names=list(names), output_names=[output], verbose=False,
             )  # fmt: skip
         except Exception as error:
             # Every failure of the exporter's many stages means the same: this network has no graph.

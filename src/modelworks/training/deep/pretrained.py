@@ -68,6 +68,7 @@ def load_encoder(folder: Path) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra.named("Fine-tuning an encoder", "hf") from error
     logging.get_logger("transformers.modeling_utils").setLevel(logging.ERROR)
+    logging.disable_progress_bar()
     try:
         encoder = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,

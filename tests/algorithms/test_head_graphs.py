@@ -139,4 +139,4 @@ def test_a_head_that_remembers_keeps_to_the_size_limit() -> None:
 def test_an_unknown_family_is_named() -> None:
     with pytest.raises(TaskError, match=r"no head 'prototpye'.*prototype") as raised:
         _head(_samples(TaskKind.BINARY), head="prototpye")
-    assert raised.value.error_code == "MW1239"
+    assert raised.value.error_code == "MW1254"

@@ -163,7 +163,7 @@ def _tokenizer(folder: Path) -> tuple[bytes, int]:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise DataError(
             f"The encoder folder '{folder}' has no tokenizer.json, and none can be made of its files.",
-            code="MW1140",
+            code="MW1186",
             hint="copy the model's whole folder from a machine that has it; nothing is downloaded here",
         ) from error
 
@@ -188,7 +188,7 @@ def _sides(look: dict[str, Any], config: dict[str, Any]) -> tuple[int, int]:
     if not 8 <= side <= LARGEST_SIDE:
         raise DataError(
             f"The encoder sees images of {side} pixels a side; 8 to {LARGEST_SIDE} can be used.",
-            code="MW1146",
+            code="MW1189",
         )
     return side, shortest
 

@@ -77,7 +77,7 @@ def find_encoder(name: str) -> Path:
         missing = _WEIGHTS if (folder / _CONFIG).is_file() else _CONFIG
         raise DataError(
             f"The encoder folder '{folder}' has no {missing}.",
-            code="MW1142",
+            code="MW1186",
             hint="copy the model's whole folder from a machine that has it; weights are read from safetensors only",
         )
     return folder
@@ -134,7 +134,7 @@ def check_encoder(name: str, modality: Modality) -> float:
     if reads != modality:
         raise TaskError(
             f"The encoder '{name.removeprefix(PREFIX)}' reads {reads} samples; these are {modality} samples.",
-            code="MW1248",
+            code="MW1255",
             hint=f"name an {modality} encoder" if modality == "image" else f"name a {modality} encoder",
         )
     size = sum(path.stat().st_size for path in folder.glob("model*.safetensors")) / 1e6

@@ -179,7 +179,7 @@ def check_family(head: str) -> None:
     if head not in known:
         raise TaskError(
             f"There is no head '{head}'.{close_matches(head, known)}",
-            code="MW1239",
+            code="MW1254",
             hint="--option head=" + "|".join(known),
         )
 

@@ -30,6 +30,8 @@ class RaceRules:
         hopeless: Share below which a member is dropped in any case, if the racing fold holds ``sure_rows``.
         sure_rows: See ``hopeless``.
         spend_s: CPU-seconds the race aims at, though the hard budget may allow more.
+        least_runners: Entrants that begin however much is spent: one alone is no race, and a busy machine, on which
+            every CPU-second does less, would make another model.
     """
 
     folds: tuple[int, ...]
@@ -38,6 +40,7 @@ class RaceRules:
     hopeless: float = 0.02
     sure_rows: int = 1000
     spend_s: float = np.inf
+    least_runners: int = 2
 
 
 @dataclass
@@ -105,7 +108,7 @@ def race(
     start = budget.spent_s
     try:
         for make in entrants:
-            if runners and budget.spent_s - start > rules.spend_s:
+            if len(runners) >= rules.least_runners and budget.spent_s - start > rules.spend_s:
                 break
             budget.check()
             runner = Runner(make())

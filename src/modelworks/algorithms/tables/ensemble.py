@@ -127,9 +127,17 @@ class Measured:
 
 
 def measure(
-    ensemble: Ensemble, onnx: bytes, signature: Signature, columns: Mapping[str, npt.NDArray[Any]], rows: int
+    ensemble: Ensemble,
+    onnx: bytes,
+    signature: Signature,
+    columns: Mapping[str, npt.NDArray[Any]],
+    rows: int,
+    limits: Limits,
 ) -> Measured:
     """Run the graph on some training rows and compare it with the native prediction.
+
+    A graph that seems slower than ``limits`` allow is timed again after a pause: what a busy neighbour costs must not
+    decide which members are shipped.
 
     Raises:
         ExecutionError: The graph does not give the native prediction.
@@ -153,5 +161,8 @@ def measure(
             code="MW5020",
             hint="report this with the table's schema",
         )
+    allowed = _MEDIAN_SHARE * limits.latency_ms
     latency = single_row_latency_ms(session, feeds, repeats=_LATENCY_REPEATS)
+    if latency["p50"] > allowed:
+        latency = single_row_latency_ms(session, feeds, repeats=_LATENCY_REPEATS, limit_ms=allowed)
     return Measured(size_mb=len(onnx) / 1e6, latency_ms=latency["p50"], parity=worst)

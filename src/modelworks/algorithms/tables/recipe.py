@@ -147,7 +147,7 @@ class TableRecipe:
             with _timed(spent, "export"):
                 onnx, signature = ensemble.write()
             with _timed(spent, "measure"):
-                measured = measure(ensemble, onnx, signature, train.columns, train.rows)
+                measured = measure(ensemble, onnx, signature, train.columns, train.rows, self.limits)
             if not measured.over(self.limits) or (keep == 1 and len(parts) == 1):
                 return ensemble, onnx, signature, measured
             if keep > 1:

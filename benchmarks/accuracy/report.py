@@ -208,18 +208,31 @@ def common_regret(results: dict[str, Results], names: list[str]) -> str:
 def environment(results: dict[str, Results]) -> str:
     """Return hardware and library versions as the result lines recorded them."""
     processors: collections.Counter[str] = collections.Counter()
+    who: dict[str, set[str]] = collections.defaultdict(set)
     loads, versions = [], {}
     for name, lines in results.items():
         for result in lines.values():
             if not result.failed:
                 host = result.line["machine"]
-                processors[f"{host['cpu']}, {host['cores']} cores"] += 1
+                processor = f"{host['cpu']}, {host['cores']} cores"
+                processors[processor] += 1
+                who[processor].add(name)
                 loads.append(host["load"])
                 versions[name] = result.line["versions"]
     rows = [
         [name, ", ".join(f"{k} {v}" for k, v in versions[name].items())] for name in ranked(list(versions))
     ]
-    hardware = "; ".join(f"{name} ({count} runs)" for name, count in processors.most_common())
+    hardware = "; ".join(
+        f"{name} ({count} runs: {', '.join(ranked(list(who[name])))})"
+        for name, count in processors.most_common()
+    )
+    factor = targets.machine_factor()
+    if factor != 1.0:
+        hardware += (
+            f". LightGBM took {factor:.2f} times as many CPU-seconds when the stored peers ran as in this session "
+            "(geometric mean of the same fits); CPU ratios of the pairwise tables are raw, those of T1 to T3 are also "
+            "given multiplied by it"
+        )
     busy = f"Load average when a run began: median {statistics.median(loads):.2f}, highest {max(loads):.2f}."
     return f"Hardware: {hardware}. One thread per run. {busy}\n\n" + markdown(["method", "versions"], rows)
 

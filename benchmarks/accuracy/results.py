@@ -57,13 +57,14 @@ class Result:
 Results = dict[tuple[str, int], Result]
 
 
-def load(method: str) -> Results:
-    """Return the newest result of every (table, fold) of one method."""
+def load(method: str, *, oldest: bool = False) -> Results:
+    """Return the newest (or oldest) result of every (table, fold) of one method."""
     found: Results = {}
     for text in (RESULTS / f"{method}.jsonl").read_text().splitlines():
         line = json.loads(text)
-        if line["table"] in lock():
-            found[(line["table"], line["fold"])] = Result(line["table"], line["fold"], line)
+        key = (line["table"], line["fold"])
+        if line["table"] in lock() and not (oldest and key in found):
+            found[key] = Result(*key, line)
     return found
 
 

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterable
 
 from benchmarks.accuracy.compare import Comparison, compare
-from benchmarks.accuracy.results import RESULTS, Result, Results, lock
+from benchmarks.accuracy.results import RESULTS, Result, Results, load, lock
 
 PRODUCT = "modelworks"
+YARDSTICK = "lgbm_es"
 WARM = RESULTS / "warm" / "modelworks.jsonl"
 Row = tuple[str, str, str, bool | None]
 
 
-def ratio_words(found: Comparison | None) -> str:
-    """Return loss ratio, interval, CPU ratio and number of tables in words."""
+def machine_factor() -> float:
+    """Return the CPU-seconds that the machine of the stored peers took for one of the product's machine.
+
+    LightGBM ran on both: geometric mean, over (table, fold), of its oldest line over its newest. 1.0 if both are one.
+    """
+    oldest, newest = load(YARDSTICK, oldest=True), load(YARDSTICK)
+    logs = [
+        math.log(oldest[key].line["fit_cpu_s"] / line.line["fit_cpu_s"])
+        for key, line in newest.items()
+        if not line.failed and not oldest[key].failed
+    ]
+    return math.exp(statistics.fmean(logs)) if logs else 1.0
+
+
+def ratio_words(found: Comparison | None, factor: float = 1.0) -> str:
+    """Return loss ratio, interval, CPU ratio (``factor`` of the measured one) and number of tables in words."""
     if found is None:
         return "not measured"
     low, high = found.interval
     tables = len(found.ratios)
-    return f"{found.loss:.3f} ({low:.3f} – {high:.3f}) at {found.cpu:.3f} of the CPU, {tables} tables"
+    scaled = (
+        ""
+        if factor == 1.0
+        else f" (× {factor:.2f} for the slower machine of the peer: {found.cpu * factor:.3f})"
+    )
+    return f"{found.loss:.3f} ({low:.3f} – {high:.3f}) at {found.cpu:.3f} of the CPU{scaled}, {tables} tables"
 
 
 def loss_rows(results: dict[str, Results]) -> Iterable[Row]:
@@ -29,23 +50,29 @@ def loss_rows(results: dict[str, Results]) -> Iterable[Row]:
     against = {name: compare(product, lines) for name, lines in results.items() if name != PRODUCT}
     good, best = against.get("ag_good@200"), against.get("ag_best@300")
     medium = against.get("ag_medium@240")
+    factor = machine_factor()
     yield (
         "T1 loss against AutoGluon good @200",
-        ratio_words(good),
+        ratio_words(good, factor),
         "≤ 1.00, interval below 1.02, CPU ≤ 0.05, ≥ 15 tables",
-        good and good.loss <= 1 and good.interval[1] <= 1.02 and good.cpu <= 0.05 and len(good.ratios) >= 15,
+        good
+        and good.loss <= 1
+        and good.interval[1] <= 1.02
+        and good.cpu * factor <= 0.05
+        and len(good.ratios) >= 15,
     )
     yield (
         "T2 loss against AutoGluon best @300",
-        ratio_words(best),
+        ratio_words(best, factor),
         "≤ 1.01 at ≤ 0.03, on at least 4 tables",
-        best and best.loss <= 1.01 and best.cpu <= 0.03 and len(best.ratios) >= 4,
+        best and best.loss <= 1.01 and best.cpu * factor <= 0.03 and len(best.ratios) >= 4,
     )
     yield (
         "T3 loss against AutoGluon medium",
-        ratio_words(medium) + (f", worst {medium.worst.table} {medium.worst.loss:.2f}" if medium else ""),
+        ratio_words(medium, factor)
+        + (f", worst {medium.worst.table} {medium.worst.loss:.2f}" if medium else ""),
         "≤ 0.98 at ≤ 0.10, no table above 1.10",
-        medium and medium.loss <= 0.98 and medium.cpu <= 0.10 and medium.worst.loss <= 1.10,
+        medium and medium.loss <= 0.98 and medium.cpu * factor <= 0.10 and medium.worst.loss <= 1.10,
     )
     small = [name for name, line in lock().items() if line["rows"] <= 20_000]
     large = [name for name, line in lock().items() if line["rows"] > 20_000]
@@ -99,10 +126,11 @@ def cost_rows(lines: list[Result]) -> Iterable[Row]:
         middle <= 2 and sizes[-1] <= 10,
     )
     times = sorted(line.line["notes"]["graph_ms"]["p50"] for line in lines)
+    load_average = statistics.median(line.line["machine"]["load"] for line in lines)
     middle = statistics.median(times)
     yield (
         "T9 ms per row of the graph, median / worst table",
-        f"{middle:.3f} / {times[-1]:.2f} (busy machine)",
+        f"{middle:.3f} / {times[-1]:.2f} (load {load_average:.1f})",
         "≤ 0.15 / ≤ 2",
         middle <= 0.15 and times[-1] <= 2,
     )

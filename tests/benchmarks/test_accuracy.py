@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from benchmarks.accuracy import results as result_files
+from benchmarks.accuracy import targets
 from benchmarks.accuracy.compare import bootstrap, compare, regret
 from benchmarks.accuracy.measures import expected_calibration_error, loss_of, measure, probabilities
 from benchmarks.accuracy.results import SOLVED, Result, lock
@@ -115,3 +116,18 @@ def test_cpu_clock_stands_still_while_nothing_is_computed():
         time.sleep(0.2)
         assert time.time() - before < 0.15
     assert time.time is real
+
+
+def test_a_slower_machine_of_the_peers_is_seen_in_the_yardstick(tmp_path, monkeypatch):
+    """The yardstick's oldest line took twice the CPU-seconds of its newest: peers of that day look twice too dear."""
+    monkeypatch.setattr(result_files, "RESULTS", tmp_path)
+    lines = [
+        {"table": table, "fold": 0, "loss": 1.0, "fit_cpu_s": seconds}
+        for seconds in (4.0, 2.0)
+        for table in ("adult", "letter")
+    ]
+    path = tmp_path / f"{targets.YARDSTICK}.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert targets.machine_factor() == pytest.approx(2.0)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:2]))
+    assert targets.machine_factor() == 1.0

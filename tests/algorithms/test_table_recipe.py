@@ -15,7 +15,7 @@ from modelworks.core.task import Limits, TaskKind
 from modelworks.testing import estimator_suite
 from modelworks.testing.estimator_suite import answers, sample_table
 
-PORTFOLIO = (5, "aa1f23c1c1cb")
+PORTFOLIO = (5, "b53276946205")
 CASES = estimator_suite.cases(TableRecipe().card.kinds)
 
 

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from test_dataplane import Bench
 
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.signature import Tensor
-from modelworks.serving.errors import Quarantined
+from modelworks.serving.errors import NonFiniteAnswer, Quarantined
 from modelworks.serving.heads.embeddings import EmbeddingCache, row_keys
 from modelworks.serving.heads.runner import BackboneRunner
 from modelworks.serving.heads.split import Head, split_head
@@ -433,3 +434,57 @@ def test_several_models_at_once_over_http(tmp_path: Path) -> None:
         assert mixed[0] == 400 and "different inputs" in mixed[1]["error"]
         assert server.request("POST", "/v1/predict", {"models": [], "rows": rows})[0] == 400
         assert server.request("POST", "/v1/predict", {"models": ["nothing"], "rows": rows})[0] == 404
+
+
+def test_many_heads_asked_at_once_over_http_answer_as_each_alone_does(tmp_path: Path) -> None:
+    """Heads of three kinds and two shapes, in any order, some twice, one and two rows."""
+    made = [fused(f"h.{seed}", seed=seed, classes=classes) for seed, classes in enumerate((3, 2, 0, 3, 3))]
+    columns = tuple(f"c{index}" for index in range(WIDTH))
+    sources = []
+    for item in made:
+        inputs = tuple(replace(tensor, columns=columns) for tensor in item.signature.inputs)
+        sources.append(replace(item, signature=replace(item.signature, inputs=inputs)))
+    with running(tmp_path, sources, observe_share=0.5) as server:
+        names = [item.name for item in sources]
+        rows = [dict.fromkeys(columns, 0.5), {name: float(i) / WIDTH for i, name in enumerate(columns)}]
+        requests = 0
+        for asked in (names, names[::-1], [names[3], names[3]], names[:1], names):
+            requests += names[3] in asked
+            body = {"models": asked, "rows": rows[: 1 + len(asked) % 2]}
+            status, together, _ = server.request("POST", "/v1/predict", body)
+            assert status == 200, together
+            assert set(together["models"]) == set(asked)
+            for name in asked:
+                alone = server.request("POST", f"/v1/models/{quote(name)}/predict", {"rows": body["rows"]})[1]
+                requests += name == names[3]
+                found = together["models"][name]
+                assert found["version"] == alone["version"]
+                for one, other in zip(found["predictions"], alone["predictions"], strict=True):
+                    assert one.keys() == other.keys()
+                    assert one.get("label") == other.get("label")
+                    for key in one.keys() - {"label"}:
+                        assert one[key] == pytest.approx(other[key], abs=1e-5)
+        targets = [server.server.plane.resolve(name) for name in names]
+        assert len({id(target.resident.lane) for target in targets}) == 1
+        counts = targets[3].counts
+        assert counts.requests == counts.latency.count == counts.batch.count == requests
+
+
+def test_a_head_that_overflows_fails_alone(tmp_path: Path) -> None:
+    sources = [fused(f"h{seed}", seed=seed) for seed in range(3)]
+
+    async def work() -> None:
+        bench = Bench(*sources)
+        targets = [bench.plane.resolve(item.name) for item in sources]
+        x = np.ones((1, WIDTH), np.float32)
+        await bench.plane.infer_many(targets, {"x": x})
+        runner: Any = targets[0].resident.lane.runner  # type: ignore[union-attr]
+        group = next(iter(runner.stack._groups.values()))
+        place = targets[1].resident.place
+        assert place is not None
+        group.weights[place.slot] = np.inf
+        answers = await bench.plane.infer_many(targets, {"x": x + 1})
+        assert [isinstance(answer, NonFiniteAnswer) for answer in answers] == [False, True, False]
+        bench.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from modelworks.core.errors import ModelworksError
-from modelworks.serving.counters import VersionCounts
+from modelworks.serving.counters import LATENCY_BOUNDS, ROW_BOUNDS, VersionCounts
 from modelworks.serving.endpoints import Endpoint, find
 from modelworks.serving.errors import BadRequest, NotReady, RequestTooLarge
-from modelworks.serving.lane import Lane
 from modelworks.serving.model import Answer, Done, ModelSource
 from modelworks.serving.residency import Residency
 from modelworks.serving.resident import Resident, State
 from modelworks.serving.routing import Policy, Route, Target, check_finite_inputs
 from modelworks.serving.tensors import Array
+from modelworks.serving.together import infer_many
 from modelworks.serving.work import Work, trailing_shapes
 
 _SHADOWS_UNDER_WAY = 64
 _NOT_READY = frozenset({State.QUARANTINED, State.FAILED, State.UNLOADED})
 Trace = Callable[["Target", Work, Exception | None, float], None]
+ObserveMany = Callable[[Work, Sequence[Answer], float], None]
 Observe = Callable[["Target", Work, Answer, str | None, float], None]
 
 
@@ -60,9 +62,11 @@ class DataPlane:
         self.draining = False
         self.generation = 0
         self.observe: Observe | None = None
+        self.observe_many: ObserveMany | None = None
         self.trace: Trace | None = None
         self._counts: dict[tuple[str, str], VersionCounts] = {}
         self._shadows = 0
+        self._shadowed: set[str] = set()
         self._finish = self._settled
         self._drained: asyncio.Event = asyncio.Event()
 
@@ -100,11 +104,16 @@ class DataPlane:
             canary=targets[endpoint.canary.number] if endpoint.canary else None,
             shadow=targets[endpoint.shadow] if endpoint.shadow else None,
         )
+        if endpoint.shadow:
+            self._shadowed.add(endpoint.name)
+        else:
+            self._shadowed.discard(endpoint.name)
         self.generation += 1
 
     def drop_endpoint(self, name: str) -> None:
         """Stop answering a name."""
         self.routes.pop(name, None)
+        self._shadowed.discard(name)
         self.generation += 1
 
     def resolve(self, name: str, version: str = "", key: str | None = None) -> Target:
@@ -203,9 +212,7 @@ class DataPlane:
         self.in_flight -= 1
         latency = self.loop.time() - work.enqueued
         if work.several:
-            answers = answer["heads"] if answer is not None else [None] * len(work.several)
-            for target, one in zip(work.several, answers, strict=True):
-                self._book(target, work, one, error, latency)
+            self._book_many(work, answer, error, latency)
         else:
             self._book(work.target, work, answer, error, latency)
         if self.trace is not None:
@@ -232,6 +239,32 @@ class DataPlane:
         route = self.routes.get(target.endpoint)
         if route is not None and route.shadow is not None:
             self._mirror(target, route.shadow, work, answer)
+
+    def _book_many(self, work: Work, answer: Answer | None, error: Exception | None, latency: float) -> None:
+        """Keep the books of every head a work asked for."""
+        if answer is None:
+            code = error.error_code if isinstance(error, ModelworksError) else "MW5000"
+            for target in work.several:
+                target.counts.failed(code)
+            return
+        queued = work.started - work.enqueued
+        told = (
+            (bisect_left(LATENCY_BOUNDS, latency), latency),
+            (bisect_left(LATENCY_BOUNDS, queued), queued),
+            (bisect_left(ROW_BOUNDS, work.batch_rows), float(work.batch_rows)),
+        )
+        rows = work.rows
+        for target in work.several:
+            target.counts.answered(rows, *told)
+        answers = answer["heads"]
+        if self.observe_many is not None:
+            self.observe_many(work, answers, latency)
+        if self._shadowed:
+            for position, target in enumerate(work.several):
+                if target.endpoint in self._shadowed:
+                    shadow = self.routes[target.endpoint].shadow
+                    assert shadow is not None
+                    self._mirror(target, shadow, work, answers[position])
 
     def _mirror(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
         """Run a copy on the shadow in the background and compare; nothing here reaches the client."""
@@ -311,52 +344,12 @@ class DataPlane:
 
     async def infer_many(
         self, targets: Sequence[Target], feeds: dict[str, Array], *, timeout_s: float | None = None
-    ) -> list[Answer | ModelworksError]:
+    ) -> Sequence[Answer | ModelworksError]:
         """Answer one request for several models of equal inputs, in order; an error takes the place of its answer.
 
         Models that are heads of one backbone are answered from one pass over it.
-
-        Raises:
-            ModelworksError: The request as a whole cannot be admitted.
         """
-        answers: list[Answer | ModelworksError] = [NotReady("The model was not asked.")] * len(targets)
-        groups: dict[Lane, list[int]] = {}
-        alone: list[int] = []
-        ready = await asyncio.gather(
-            *(self.residency.ready(target.resident) for target in targets), return_exceptions=True
-        )
-        for index, lane in enumerate(ready):
-            if isinstance(lane, ModelworksError):
-                answers[index] = lane
-                targets[index].counts.failed(lane.error_code)
-            elif isinstance(lane, BaseException):
-                raise lane
-            elif targets[index].resident.place is not None:
-                groups.setdefault(lane, []).append(index)
-            else:
-                alone.append(index)
-
-        async def one(index: int) -> None:
-            try:
-                answers[index] = await self.infer(targets[index], feeds, timeout_s=timeout_s)
-            except ModelworksError as error:
-                answers[index] = error
-
-        async def group(members: list[int]) -> None:
-            several = tuple(targets[index] for index in members)
-            try:
-                found = await self.infer(several[0], feeds, timeout_s=timeout_s, several=several)
-            except ModelworksError as error:
-                for index in members:
-                    answers[index] = error
-                return
-            for index, answer in zip(members, found["heads"], strict=True):
-                answers[index] = answer
-
-        await asyncio.gather(
-            *(one(index) for index in alone), *(group(members) for members in groups.values())
-        )
-        return answers
+        return await infer_many(self, targets, feeds, timeout_s)
 
     def forget(self, work: Work) -> None:
         """Cancel a work whose client went away."""

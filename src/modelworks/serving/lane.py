@@ -5,16 +5,25 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections import deque
 from dataclasses import dataclass
-from time import thread_time
+from time import perf_counter
 from typing import Protocol
 
 from modelworks.serving.curve import LatencyCurve
-from modelworks.serving.errors import Busy, DeadlinePassed
+from modelworks.serving.errors import Busy, DeadlinePassed, RunFailed
 from modelworks.serving.flight import FlightRecorder, slot_of
 from modelworks.serving.heads.stack import Place
 from modelworks.serving.work import Outcome, Runner, Work
 
 PRIORITIES = 2
+
+
+def run_batch(runner: Runner, batch: list[Work]) -> list[Outcome]:
+    """Run a batch; a runner that raises against its promise fails the batch and nothing else."""
+    try:
+        return runner.run(batch)
+    except Exception as error:
+        failure = RunFailed(f"The run failed ({type(error).__name__}).")
+        return [(None, failure) for _ in batch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +147,12 @@ class Lane:
             if not batch:
                 return
             self._pooled.recorder.begin(0, self.digest)
-            start = thread_time()
-            outcomes = self.runner.run(batch)
+            # Not the thread's own time: asking for it costs more than all else that is done here for a run.
+            start = perf_counter()
+            outcomes = run_batch(self.runner, batch)
             self._pooled.recorder.end(0)
             self.counts.inline_runs += 1
-            self.deliver(batch, outcomes, thread_time() - start)
+            self.deliver(batch, outcomes, perf_counter() - start)
 
     def _most_rows(self) -> int:
         return min(self.limits.batch_rows, self.curve.best_rows)

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
 _DAY_S = 86_400.0
+_FLUSH_S = 0.2
+_SEEN_BYTES = 1000
+_MANY_ROWS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class ObservationLimits:
         values: Values of one row of a tensor that are kept; larger tensors are kept as their digest.
         flush_s: Longest time a request waits to be written.
         file_rows: Rows after which a file is closed.
+        held_bytes: Bytes that wait to be written, over all files; beyond, requests wait and are dropped.
+        busy_share: Share of its time the writer may take; with very many files it falls behind ``flush_s`` instead.
         retention_days: Days a file is kept.
         most_bytes: Bytes of the whole log; the oldest files go first.
     """
@@ -46,6 +52,8 @@ class ObservationLimits:
     values: int = 1024
     flush_s: float = 2.0
     file_rows: int = 50_000
+    held_bytes: int = 16 * 2**20
+    busy_share: float = 0.1
     retention_days: float = 90.0
     most_bytes: int = 5 * 2**30
 
@@ -78,7 +86,9 @@ class _Seen:
 class _Open:
     signature: Signature
     since: float
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+    parts: list[_Seen] = field(default_factory=list)
 
 
 class ObservationLog:
@@ -119,6 +129,7 @@ class ObservationLog:
         self._wake = threading.Event()
         self._closing = False
         self._open: dict[tuple[str, str], _Open] = {}
+        self._held = 0
         self._swept = 0.0
         self._number = 0
         self._thread = threading.Thread(target=self._write, name="serving-observe", daemon=True)
@@ -129,15 +140,29 @@ class ObservationLog:
         settings = target.policy.settings
         draw = self._random.random
         audit = draw() < settings.get("audit", self._audit_share)
-        if not audit and not draw() < settings.get("observe", self._observe_share):
-            return
+        if audit or draw() < settings.get("observe", self._observe_share):
+            self._keep(target, work, answer, key, latency_s, audit)
+
+    def offer_many(self, work: Work, answers: Sequence[Answer], latency_s: float) -> None:
+        """Maybe keep the answers of a request that asked several models; each is drawn for itself."""
+        draw = self._random.random
+        for position, target in enumerate(work.several):
+            settings = target.policy.settings
+            audit = draw() < (settings.get("audit", self._audit_share) if settings else self._audit_share)
+            if audit or draw() < settings.get("observe", self._observe_share):
+                self._keep(target, work, answers[position], work.key, latency_s, audit)
+
+    def _keep(
+        self, target: Target, work: Work, answer: Answer, key: str | None, latency_s: float, audit: bool
+    ) -> None:
         if len(self._waiting) >= self.limits.waiting:
             self.counts.dropped += 1
             return
+        redact = frozenset(target.policy.settings.get("redact", ()))
         self._waiting.append(
             _Seen(
                 target.endpoint, target.number, target.digest, target.signature, key, audit, self._clock.wall(),
-                latency_s, work.feeds, answer, frozenset(settings.get("redact", ())),
+                latency_s, work.feeds, answer, redact,
             )
         )  # fmt: skip
         if len(self._waiting) == 1:
@@ -155,42 +180,56 @@ class ObservationLog:
         while not (self._closing and not self._waiting):
             self._wake.wait(self.limits.flush_s)
             self._wake.clear()
+            start = time.thread_time()
             try:
                 self._take()
                 self._flush(every=self._closing)
                 self._sweep()
             except Exception as error:
                 # The log must never take the server down; what could not be written is counted.
-                self.counts.failed += sum(len(item.rows) for item in self._open.values()) or 1
+                self.counts.failed += sum(item.rows for item in self._open.values()) or 1
                 self._open.clear()
+                self._held = 0
                 _log.warning("observations were not written: %s", type(error).__name__)
             if not self._closing:
-                time.sleep(min(0.05, self.limits.flush_s))
+                # In short sleeps, for a server that ends waits for this thread.
+                rest = (time.thread_time() - start) * (1.0 / self.limits.busy_share - 1.0)
+                end = time.monotonic() + max(min(0.05, self.limits.flush_s), rest)
+                while not self._closing and (left := end - time.monotonic()) > 0:
+                    time.sleep(min(0.05, left))
         with contextlib.suppress(OSError):
             self._flush(every=True)
 
     def _take(self) -> None:
-        while self._waiting:
+        while self._waiting and self._held < self.limits.held_bytes:
             seen = self._waiting.popleft()
             item = self._open.setdefault(
                 (seen.endpoint, seen.digest), _Open(seen.signature, since=time.monotonic())
             )
-            item.rows.extend(_rows(seen, self.limits))
-            if len(item.rows) >= self.limits.file_rows:
+            size = _make_small(seen, self.limits)
+            item.parts.append(seen)
+            item.rows += len(next(iter(seen.feeds.values())))
+            item.bytes += size
+            self._held += size
+            if item.rows >= self.limits.file_rows:
                 self._save((seen.endpoint, seen.digest))
 
     def _flush(self, *, every: bool) -> None:
+        """Close the files that are due, the oldest first; not more at once than a fifth of a second's work."""
+        start = time.thread_time()
         now = time.monotonic()
         for key in list(self._open):
             if every or now - self._open[key].since >= self.limits.flush_s:
                 self._save(key)
+                if not every and time.thread_time() - start > _FLUSH_S:
+                    break
 
     def _save(self, key: tuple[str, str]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         item = self._open.pop(key)
-        rows = item.rows
+        self._held -= item.bytes
         endpoint, digest = key
         folder = self._folder / endpoint
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -198,11 +237,15 @@ class ObservationLog:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._clock.wall()))
         name = f"seen-{stamp}-{digest[:12]}-{os.getpid()}-{self._number}.parquet"
         temporary = folder / f".{name}"
-        pq.write_table(
-            pa.Table.from_pylist(rows, schema=schema_of(item.signature)), temporary, compression="zstd"
-        )
+        # Zstandard and a dictionary cost more per column than a few numbers are worth.
+        schema = schema_of(item.signature)
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        coding = "zstd" if item.rows >= _MANY_ROWS else "snappy"
+        table = pa.table(_columns(item, self.limits), schema=schema)
+        pq.write_table(table, temporary, compression=coding, use_dictionary=texts)
         temporary.rename(folder / name)
-        self.counts.written += len(rows)
+        pa.default_memory_pool().release_unused()
+        self.counts.written += item.rows
 
     def _sweep(self) -> None:
         """Delete files past their retention, and the oldest ones while the log is too large."""
@@ -258,32 +301,62 @@ def _arrow_type(tensor: Tensor, *, packed: bool) -> Any:
     return pa.struct([("sha256", pa.string()), ("shape", pa.list_(pa.int64())), ("values", pa.list_(plain))])
 
 
-def _rows(seen: _Seen, limits: ObservationLimits) -> list[dict[str, Any]]:
-    """Turn one request into log rows: identity, inputs by column or tensor, outputs."""
-    count = min(len(next(iter(seen.feeds.values()))), limits.rows)
-    inputs = {
-        name: array
-        for tensor in seen.signature.inputs
-        for name, array in _named(tensor, seen.feeds[tensor.name])
+def _make_small(seen: _Seen, limits: ObservationLimits) -> int:
+    """Cut a request down to the rows and values that are kept, in copies: views would keep whole bodies in memory.
+
+    Returns about how many bytes it takes then.
+    """
+    texts = {tensor.name for tensor in seen.signature.inputs if _is_text(tensor)}
+    seen.feeds = {
+        name: array[: limits.rows].copy() if name in texts else _small(array, limits)
+        for name, array in seen.feeds.items()
     }
-    rows = []
-    for index in range(count):
-        row: dict[str, Any] = {
-            "wall": seen.wall,
-            "endpoint": seen.endpoint,
-            "version": seen.version,
-            "digest": seen.digest,
-            "key": seen.key,
-            "row": index,
-            "audit": seen.audit,
-            "latency_ms": seen.latency_s * 1e3,
+    seen.answer = {name: _small(np.asarray(array), limits) for name, array in seen.answer.items()}
+    return _SEEN_BYTES + sum(int(array.nbytes) for array in (*seen.feeds.values(), *seen.answer.values()))
+
+
+def _small(array: Array, limits: ObservationLimits) -> Array:
+    rows = array[: limits.rows]
+    if rows.ndim == 1 or rows[0].size <= limits.values:
+        return rows.copy()
+    digests = np.empty(len(rows), object)
+    for index, row in enumerate(rows):
+        digests[index] = _kept(row, limits)
+    return digests
+
+
+def _columns(item: _Open, limits: ObservationLimits) -> dict[str, list[Any]]:
+    """Return the columns of a file: identity, inputs by column or tensor, outputs."""
+    found: dict[str, list[Any]] = {}
+    for seen in item.parts:
+        count = len(next(iter(seen.feeds.values())))
+        columns: dict[str, list[Any]] = {
+            "wall": [seen.wall] * count,
+            "endpoint": [seen.endpoint] * count,
+            "version": [seen.version] * count,
+            "digest": [seen.digest] * count,
+            "key": [seen.key] * count,
+            "row": list(range(count)),
+            "audit": [seen.audit] * count,
+            "latency_ms": [seen.latency_s * 1e3] * count,
         }
-        for name, array in inputs.items():
-            row[f"in.{name}"] = None if name in seen.redact else _kept(array[index], limits)
-        for name, array in seen.answer.items():
-            row[f"out.{name}"] = None if name in seen.redact else _kept(array[index], limits)
-        rows.append(row)
-    return rows
+        for tensor in seen.signature.inputs:
+            for name, array in _named(tensor, seen.feeds[tensor.name]):
+                columns[f"in.{name}"] = _kept_column(array, name in seen.redact, limits)
+        for tensor in seen.signature.outputs:
+            values = seen.answer.get(tensor.name, np.empty(count, object))
+            columns[f"out.{tensor.name}"] = _kept_column(values, tensor.name in seen.redact, limits)
+        for name, kept in columns.items():
+            found.setdefault(name, []).extend(kept)
+    return found
+
+
+def _kept_column(array: Array, hidden: bool, limits: ObservationLimits) -> list[Any]:
+    if hidden:
+        return [None] * len(array)
+    if array.ndim == 1 and array.dtype != object:
+        return list(array.tolist())
+    return [_kept(value, limits) for value in array]
 
 
 def _is_packed(tensor: Tensor) -> bool:

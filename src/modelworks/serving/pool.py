@@ -8,9 +8,9 @@ from asyncio import AbstractEventLoop, TimerHandle
 from queue import SimpleQueue
 from time import thread_time
 
-from modelworks.serving.errors import DeadlinePassed, NotReady, RunFailed
+from modelworks.serving.errors import DeadlinePassed, NotReady
 from modelworks.serving.flight import FlightRecorder
-from modelworks.serving.lane import Lane
+from modelworks.serving.lane import Lane, run_batch
 from modelworks.serving.work import Outcome, Work
 
 _SWEEP_S = 0.02
@@ -109,11 +109,7 @@ class WorkerPool:
     def _run(self, slot: int, lane: Lane, batch: list[Work]) -> None:
         self.recorder.begin(slot, lane.digest)
         start = thread_time()
-        try:
-            outcomes = lane.runner.run(batch)
-        except Exception as error:
-            failure = RunFailed(f"The run failed ({type(error).__name__}).")
-            outcomes = [(None, failure) for _ in batch]
+        outcomes = run_batch(lane.runner, batch)
         spent = thread_time() - start
         self.recorder.end(slot)
         # The loop may be gone when a long run ends after the server was closed.

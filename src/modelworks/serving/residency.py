@@ -120,8 +120,9 @@ class Residency:
             Quarantined: It may not be loaded.
             ModelTooLarge: It can never fit.
         """
-        resident.hits += 1.0
-        resident.clock = self._clock
+        for used in (resident,) if not work.several else [target.resident for target in work.several]:
+            used.hits += 1.0
+            used.clock = self._clock
         lane = resident.lane
         if lane is not None and resident.state is State.READY:
             if resident.place is not None and not work.several:

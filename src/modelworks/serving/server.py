@@ -114,6 +114,7 @@ class Server:
             audit_share=settings.audit_share,
         )
         self.plane.observe = self.observations.offer
+        self.plane.observe_many = self.observations.offer_many
         self.tracer: Tracer | None = None
         if settings.otlp is not None:
             self.tracer = Tracer(settings.otlp, share=settings.trace_share)

@@ -32,7 +32,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(object),
 }
+_LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_MOST_ELEMENTS = 2**48
 _HUMAN = {"BOOL": "true or false", "BYTES": "a text"} | {
     name: "a whole number" if name.startswith(("INT", "UINT")) else "a number"
     for name in DTYPES
@@ -76,7 +78,9 @@ def check_shape(tensor: Tensor, shape: Sequence[int]) -> None:
         BadRequest: Rank or a fixed axis differs.
     """
     expected = tensor.shape
-    if len(shape) == len(expected):
+    if len(shape) == len(expected) and shape:
+        if shape[0] >= 0 and expected[0] < 0 and expected[1:] == tuple(shape)[1:]:
+            return
         for size, axis in zip(shape, expected, strict=True):
             if size < 0 or (axis >= 0 and size != axis):
                 break
@@ -90,8 +94,15 @@ def check_shape(tensor: Tensor, shape: Sequence[int]) -> None:
 
 
 def elements(shape: Sequence[int]) -> int:
-    """Return the number of elements of a shape."""
-    return math.prod(shape)
+    """Return the number of elements of a shape.
+
+    Raises:
+        BadRequest: No array can have it, even one without elements.
+    """
+    count = math.prod(shape)
+    if not count and math.prod(size or 1 for size in shape) >= _MOST_ELEMENTS:
+        raise BadRequest(f"The shape {list(shape)} is too large.", code="MW1403")
+    return count
 
 
 def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | msgspec.Raw) -> Array:
@@ -113,7 +124,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | msgs
     if code is not None:
         try:
             # Twice as fast as asking numpy, and a number too large for FP32 quietly becomes an infinity.
-            return np.frombuffer(array.array(code, values), dtype=DTYPES[datatype]).reshape(shape)
+            return np.ndarray(shape, DTYPES[datatype], array.array(code, values))
         except (TypeError, OverflowError):
             # null stands for NaN; integers out of range are told below.
             pass
@@ -184,7 +195,7 @@ def from_binary(name: str, datatype: str, shape: Sequence[int], data: bytes | me
         )
     if datatype == "BOOL":
         return np.not_equal(np.frombuffer(data, dtype=np.uint8), 0).reshape(shape)
-    return np.frombuffer(data, dtype=dtype.newbyteorder("<")).reshape(shape)
+    return np.ndarray(shape, _LITTLE[datatype], data)
 
 
 def _texts_from_binary(name: str, count: int, data: bytes | memoryview) -> Array:

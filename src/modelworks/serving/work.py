@@ -199,6 +199,6 @@ def finite(array: Array) -> bool:
         return True
     # One product tells in most cases, several times faster than looking at each value: it is finite only if all are.
     # Values whose squares overflow go the long way.
-    if array.size < _SMALL and array.itemsize > 2 and isfinite(np.vdot(array, array)):
+    if array.size < _SMALL and isfinite(np.vdot(array, array)):
         return True
     return bool(np.isfinite(array).all())

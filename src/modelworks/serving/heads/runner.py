@@ -32,6 +32,11 @@ class BackboneRunner:
 
     def run(self, works: Sequence[Work]) -> list[Outcome]:
         """Answer works; ``work.places`` are the heads each asks for."""
+        # What is not finite is found and told below.
+        with np.errstate(all="ignore"):
+            return self._run(works)
+
+    def _run(self, works: Sequence[Work]) -> list[Outcome]:
         try:
             embeddings = self._embed(works)
         except Exception:

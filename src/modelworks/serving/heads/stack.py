@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import overload
 from weakref import finalize
 
 import numpy as np
@@ -35,11 +36,60 @@ class Place:
         head: The head.
         shape: Its group.
         slot: Its place within the group.
+        group: Equal for heads of one stack that are of one shape and kind.
     """
 
     head: Head
     shape: Shape
     slot: int
+    group: int = 0
+
+
+class HeadBlock(Sequence[Answer]):
+    """The answers of many heads for the same rows, as they came out of their products.
+
+    An answer with its named outputs is made when it is asked for: a thousand of them cost more than the products.
+
+    Attributes:
+        groups: Positions of heads of one shape and kind, the kind, and their values ``[rows, heads, outputs]``.
+    """
+
+    __slots__ = ("_places", "_where", "groups")
+
+    def __init__(self, places: Sequence[Place], groups: list[tuple[Sequence[int], str, Array]]) -> None:
+        self._places = places
+        self.groups = groups
+        self._where: dict[int, tuple[Array, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Answer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Answer]: ...
+
+    def __getitem__(self, index: int | slice) -> Answer | list[Answer]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if not self._where:
+            self._where = {
+                position: (values, number)
+                for positions, _, values in self.groups
+                for number, position in enumerate(positions)
+            }
+        values, number = self._where[range(len(self))[index]]
+        return _named(self._places[index].head, values[:, number])
+
+    def not_finite(self) -> list[int]:
+        """Return the positions of heads with a value that is not finite."""
+        return sorted(
+            positions[number]
+            for positions, _, values in self.groups
+            if not np.isfinite(values).all()
+            for number in np.flatnonzero(~np.isfinite(values).all(axis=(0, 2))).tolist()
+        )
 
 
 class HeadStack:
@@ -52,6 +102,7 @@ class HeadStack:
 
     def __init__(self) -> None:
         self._groups: dict[Shape, _Group] = {}
+        self._kinds: dict[tuple[Shape, str], int] = {}
 
     def add(self, head: Head) -> Place:
         """Take in a head."""
@@ -70,7 +121,7 @@ class HeadStack:
         if head.hidden is not None:
             group.hidden[slot], group.hidden_bias[slot] = head.hidden
         group.count = max(group.count, slot + 1)
-        place = Place(head, shape, slot)
+        place = Place(head, shape, slot, self._kinds.setdefault((shape, head.kind), len(self._kinds)))
         finalize(place, group.free.append, slot).atexit = False
         return place
 
@@ -107,19 +158,20 @@ class HeadStack:
                 answers[index] = finish(places[index].head, logits[number : number + 1])
         return answers
 
-    def answer_many(self, places: Sequence[Place], embeddings: Array) -> list[Answer]:
+    def answer_many(self, places: Sequence[Place], embeddings: Array) -> HeadBlock:
         """Return the outputs of every one of ``places`` for all rows of ``embeddings``."""
-        answers: list[Answer] = [{} for _ in places]
-        for shape in {place.shape for place in places}:
-            mine = [index for index, place in enumerate(places) if place.shape == shape]
-            logits = self._all_logits(shape, [places[index].slot for index in mine], embeddings)
-            for kind in {places[index].head.kind for index in mine}:
-                chosen = [number for number, index in enumerate(mine) if places[index].head.kind == kind]
-                finished = _finish_many(kind, logits[:, chosen] if len(chosen) < len(mine) else logits)
-                for number, position in enumerate(chosen):
-                    index = mine[position]
-                    answers[index] = _named(places[index].head, finished[:, number])
-        return answers
+        groups: list[tuple[Sequence[int], str, Array]] = []
+        kinds = {place.group for place in places}
+        for group in kinds:
+            mine: Sequence[int] = range(len(places))
+            chosen = places
+            if len(kinds) > 1:
+                mine = [index for index, place in enumerate(places) if place.group == group]
+                chosen = [places[index] for index in mine]
+            first = chosen[0]
+            logits = self._all_logits(first.shape, [place.slot for place in chosen], embeddings)
+            groups.append((mine, first.head.kind, _finish_many(first.head.kind, logits)))
+        return HeadBlock(places, groups)
 
     def _all_logits(self, shape: Shape, slots: list[int], embeddings: Array) -> Array:
         """Return ``[rows, heads, outputs]`` of some heads of one shape in one product."""

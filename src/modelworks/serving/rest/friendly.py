@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from modelworks.core.errors import ModelworksError
 from modelworks.core.signature import Signature
 from modelworks.serving.dataplane import DataPlane
 from modelworks.serving.errors import BadRequest, UnsupportedMedia
@@ -18,16 +17,14 @@ from modelworks.serving.model import Answer
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.rest import coding
 from modelworks.serving.rest.application import Application, Call, Route
+from modelworks.serving.rest.combined import CombinedRoutes
 from modelworks.serving.rest.message import Response
-from modelworks.serving.rest.protocol import BodyForm
-from modelworks.serving.rest.statuses import error_text
 from modelworks.serving.routing import Target
 from modelworks.serving.rows import RowReader, predictions
 from modelworks.serving.status import model_card
 from modelworks.serving.tensors import Array
 
 _ENCODE = msgspec.json.Encoder().encode
-_MOST_MODELS = 10_000
 
 
 class PredictBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,14 +35,6 @@ class PredictBody(msgspec.Struct, forbid_unknown_fields=True):
     key: str | None = None
     id: str = ""
     explain: bool = False
-    timeout_ms: float | None = None
-
-
-class PredictManyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of ``/v1/predict``: several models of equal inputs at once."""
-
-    models: list[str]
-    rows: msgspec.Raw
     timeout_ms: float | None = None
 
 
@@ -82,6 +71,7 @@ class FriendlyRoutes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[str, RowReader] = {}
         self._images = ImageDecoder()
+        CombinedRoutes(application, plane, self.reader, body_bytes)
         model = "/v1/models/{model}"
         application.add(
             Route(method="GET", pattern="/v1/models", policy="infer", handler=self.models, summary="What is served"),
@@ -89,10 +79,6 @@ class FriendlyRoutes:
             Route(
                 method="POST", pattern=model + "/predict", policy="infer", handler=self.predict,
                 body_bytes=body_bytes, summary="Predict rows",
-            ),
-            Route(
-                method="POST", pattern="/v1/predict", policy="infer", handler=self.predict_many,
-                body_bytes=body_bytes, summary="Predict rows with several models at once",
             ),
             Route(
                 method="POST", pattern=model + "/outcomes", policy="infer", handler=self.outcome,
@@ -221,43 +207,6 @@ class FriendlyRoutes:
         if explanations is not None:
             reply["explanations"] = explanations
         self._application.reply(call, Response(200, _ENCODE(reply)))
-
-    async def predict_many(self, call: Call) -> Response:
-        """Answer rows with several models of equal inputs; heads of one backbone share one pass over it."""
-        form = BodyForm.of(call.head.headers)
-        body = coding.decompress(call.body, form.encoding, self._body_bytes)
-        try:
-            asked = msgspec.json.decode(body, type=PredictManyBody)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise BadRequest(
-                f'The body is not {{"models": [name, ...], "rows": [...]}}: {str(error)[:150]}.',
-                code="MW1402",
-            ) from None
-        if not 0 < len(asked.models) <= _MOST_MODELS:
-            raise BadRequest(f"1 to {_MOST_MODELS} models are asked at once.", code="MW1421")
-        targets = []
-        for name in asked.models:
-            call.principal.require(name, self._plane.routes)
-            targets.append(self._plane.resolve(name))
-        first = targets[0]
-        for target in targets:
-            if target.signature.inputs != first.signature.inputs:
-                raise BadRequest(
-                    f"Models '{first.endpoint}' and '{target.endpoint}' take different inputs.", code="MW1421"
-                )
-        reader = self.reader(first.digest, first.signature)
-        feeds = await asyncio.to_thread(reader.read, asked.rows) if reader.slow else reader.read(asked.rows)
-        answers = await self._plane.infer_many(
-            targets, feeds, timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms else None
-        )
-        found: dict[str, Any] = {}
-        for target, answer in zip(targets, answers, strict=True):
-            if isinstance(answer, ModelworksError):
-                found[target.endpoint] = {"error": error_text(answer)}
-            else:
-                listed = predictions(target.signature, answer)
-                found[target.endpoint] = {"version": target.number, "predictions": listed}
-        return Response(200, _ENCODE({"models": found}))
 
     async def outcome(self, call: Call) -> Response:
         """Keep an outcome or a correction for a request of this key."""

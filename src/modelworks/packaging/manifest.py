@@ -260,4 +260,4 @@ def _check_depth(data: bytes) -> None:
         raise ValueError(f"nested {deepest} levels deep, {_MAX_DEPTH} are allowed")
 
 
-_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_OUTSIDE_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 HIDDEN = "***"
+_NUMBERS = frozenset({float, int, bool, type(None)})
 _USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{1,30}://)[^/\s@'\"<>]*@")
 _HIDDEN_NAMES = (
     r"pass(?:word|wd)?|pwd|secret|token|api[_-]?key|access[_-]?key(?:[_-]?id)?|credential|signature|sig|auth|"
@@ -32,6 +33,8 @@ def without_secrets(value: Any, sources: Mapping[str, str] | None = None) -> Any
             without_secrets(str(key), sources): without_secrets(item, sources) for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
+        if all(type(item) in _NUMBERS for item in value):
+            return list(value)
         return [without_secrets(item, sources) for item in value]
     return value
 

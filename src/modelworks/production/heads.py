@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +257,8 @@ def _write(
     np.save(folder / f"rows-{index}.npy", rows, allow_pickle=False)
     folds = one.split.folds[np.argsort(one.split.train)].astype(np.int8)
     np.save(folder / f"folds-{index}.npy", folds, allow_pickle=False)
-    labelled = labelled_samples(train)
+    # Only labels are looked at: embeddings of thousands of rows would be copied for nothing.
+    labelled = labelled_samples(replace(train, embeddings={}))
     recipe = estimator(recipe_for(train.modality, train.kind))().card
     record = {
         "kind": str(one.kind),

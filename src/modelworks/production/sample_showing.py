@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ MAPPED, SEARCHED = 600, 20_000
 """Sealed samples on the map, and training samples among which neighbours are looked for, at most."""
 
 THUMBNAIL, POINTS, LETTERS = 96, 160, 400
+DIRECTIONS, POWERS = 16, 4
+"""Directions in which the leading components are sought, and how often they are turned towards them."""
 
 
 class Showing:
@@ -194,7 +197,8 @@ class Showing:
         assert self._known is not None and self._embeddings is not None and self._labels is not None
         alike = self._known @ unit_rows(self._embeddings[row : row + 1])[0]
         found = []
-        for place in np.argsort(-alike, kind="stable")[:NEAR]:
+        first = np.sort(np.argpartition(-alike, min(NEAR, len(alike)) - 1)[:NEAR])
+        for place in first[np.argsort(-alike[first], kind="stable")]:
             other = int(self._train[place])
             label = self._labels[other]
             shown = self._classes[int(label)] if self._classes else f"{float(label):.4g}"
@@ -205,17 +209,15 @@ class Showing:
 
     def _content(self, row: int) -> dict[str, Any]:
         """Return the picture, text or curve of one row, small enough for a page; nothing if it cannot be drawn."""
-        from modelworks.compute.pixels import thumbnail
         from modelworks.core.errors import ModelworksError
         from modelworks.data.samples.payload import payload_values
 
         value = payload_values(self._table, self._payload, np.array([row]))[0]
         if isinstance(value, bytes):
             try:
-                data, media = thumbnail(value, THUMBNAIL)
+                return {"picture": _picture(value)}
             except ModelworksError:
                 return {}
-            return {"picture": {"media": media, "data": base64.b64encode(data).decode("ascii")}}
         if isinstance(value, str):
             return {"text": value[:LETTERS]}
         step = max(1, value.shape[1] // POINTS)
@@ -250,11 +252,34 @@ def two_components(values: Floats) -> tuple[npt.NDArray[np.float64], float]:
     The sign of a component makes its largest entry positive, so that equal data gives equal maps.
     """
     centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    total = float(np.einsum("ij,ij->", centred, centred))
+    narrow = _leading(centred)
+    left, sizes, _ = np.linalg.svd(narrow, full_matrices=False)
     points = np.zeros((len(values), 2))
     count = min(2, len(sizes))
     points[:, :count] = left[:, :count] * sizes[:count]
     signs = np.sign(points[np.abs(points).argmax(axis=0), [0, 1]])
-    total = float((sizes**2).sum())
     share = float((sizes[:2] ** 2).sum() / total) if total > 0 else 0.0
     return points * np.where(signs == 0, 1.0, signs), share
+
+
+def _leading(centred: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return wide rows in the few directions that hold the leading components; narrow rows as they are.
+
+    Source: Halko, Martinsson & Tropp (2011), Finding structure with randomness.
+    """
+    if min(centred.shape) <= DIRECTIONS:
+        return centred
+    found = centred.T @ (centred @ np.random.default_rng(0).standard_normal((centred.shape[1], DIRECTIONS)))
+    for _ in range(POWERS):
+        found = centred.T @ (centred @ np.linalg.qr(found)[0])
+    return np.asarray(centred @ np.linalg.qr(found)[0])
+
+
+@lru_cache(maxsize=2000)
+def _picture(value: bytes) -> dict[str, str]:
+    """Return the thumbnail of an image; the tasks of a table show many of the same."""
+    from modelworks.compute.pixels import thumbnail
+
+    data, media = thumbnail(value, THUMBNAIL)
+    return {"media": media, "data": base64.b64encode(data).decode("ascii")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from modelworks.core.backbone import EMBEDDING, Backbone
@@ -14,9 +15,14 @@ _OURS = "head."
 
 def payload_inputs(backbone: Backbone, column: str) -> tuple[Tensor, ...]:
     """Return the inputs of a backbone's graph as tensors that are fed from ``column``."""
+    return _inputs(backbone.onnx, column)
+
+
+@lru_cache(maxsize=8)
+def _inputs(onnx_bytes: bytes, column: str) -> tuple[Tensor, ...]:
     import onnx
 
-    graph = onnx.load_model_from_string(backbone.onnx).graph
+    graph = onnx.load_model_from_string(onnx_bytes).graph
     constants = {item.name for item in graph.initializer}
     return tuple(
         Tensor(

@@ -35,6 +35,15 @@ def test_the_useful_come_first_and_the_useless_are_skipped() -> None:
     assert set(advice.neighbours) == set("abcd")
 
 
+def test_a_member_that_costs_next_to_nothing_is_never_skipped() -> None:
+    """A target that is a straight line of a column came out three times worse because its neighbours were not."""
+    lessons = [lesson(name, linear=0.0, boosted=1.0) for name in "abcd"]
+    cheap = [replace(one, members=(replace(one.members[0], cpu_s=0.02), *one.members[1:])) for one in lessons]
+    assert advise(FACTS, lessons).skipped == ("linear",)
+    assert advise(FACTS, cheap).skipped == ()
+    assert advise(FACTS, cheap).order == ("boosted", "linear")
+
+
 def test_a_member_tried_twice_is_never_skipped() -> None:
     lessons = [lesson(name, boosted=1.0) for name in "abc"] + [lesson("d", boosted=1.0, network=0.0)] * 2
     assert "network" in advise(FACTS, lessons).order

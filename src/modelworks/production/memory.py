@@ -17,6 +17,8 @@ from modelworks.core.task import TaskKind
 
 NEIGHBOURS = 7
 LEAST_VOTES = 3
+LEAST_SAVING = 0.05
+"""A member that takes less than this share of a fit is never skipped: nothing is saved, and a table may need it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,12 @@ class _Votes:
     share: float = 0.0
     count: int = 0
     best: bool = False
+    cost: float = 0.0
+
+    @property
+    def useless(self) -> bool:
+        """Whether it was tried often enough, never helped, and costs something worth saving."""
+        return self.count >= LEAST_VOTES and not self.best and self.cost >= LEAST_SAVING * self.count
 
 
 def distance(one: Facts, other: Facts) -> float:
@@ -221,7 +229,7 @@ def advise(facts: Facts, lessons: Sequence[Lesson], count: int = NEIGHBOURS) -> 
     """Let the nearest lessons vote on the members to try.
 
     A member's vote is its ensemble weight, by nearness. It is skipped only if at least three neighbours
-    tried it, it never had a weight there, and it was never within 2 % of the best.
+    tried it, it never had a weight there, it was never within 2 % of the best, and it took 5 % of the fits or more.
     """
     near = nearest(facts, lessons, count)
     if len(near) < LEAST_VOTES:
@@ -235,8 +243,9 @@ def advise(facts: Facts, lessons: Sequence[Lesson], count: int = NEIGHBOURS) -> 
             vote.share += nearness
             vote.count += 1
             vote.best = vote.best or member.weight > 0 or member.ratio <= 1.02
+            vote.cost += member.cpu_s / lesson.cpu_s if lesson.cpu_s > 0 else 1.0
     ranked = sorted(votes, key=lambda name: (-votes[name].use / votes[name].share, name))
-    skipped = [name for name in ranked if votes[name].count >= LEAST_VOTES and not votes[name].best]
+    skipped = [name for name in ranked if votes[name].useless]
     return Advice(
         order=tuple(name for name in ranked if name not in skipped),
         skipped=tuple(skipped),

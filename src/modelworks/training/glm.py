@@ -18,6 +18,7 @@ import numpy.typing as npt
 from modelworks.core.budget import Budget
 from modelworks.core.task import TaskKind
 from modelworks.training.problem import Floats, Problem, Rows
+from modelworks.training.triangular import inverse_of_lower
 
 _CURVATURE = {TaskKind.BINARY: 0.25, TaskKind.MULTILABEL: 0.25, TaskKind.MULTICLASS: 0.5}
 _MEMORY = 8
@@ -108,7 +109,7 @@ def fit_glm(
         return LinearFit(
             coefficients=np.asarray(np.linalg.solve(gram + np.diag(ridge), right)), penalty=penalty
         )
-    inverse = np.linalg.inv(_CURVATURE[problem.kind] * gram + np.diag(ridge))
+    solve = _solver(_CURVATURE[problem.kind] * gram + np.diag(ridge))
     if start is None:
         first = np.zeros((columns, problem.outputs))
         first[-1] = problem.base_scores(rows)
@@ -127,10 +128,22 @@ def fit_glm(
         return value, gradient.ravel()
 
     def precondition(flat: Floats) -> Floats:
-        return np.asarray((inverse @ flat.reshape(columns, problem.outputs)).ravel())
+        return solve(flat.reshape(columns, problem.outputs)).ravel()
 
     flat = minimise(objective, first.ravel(), precondition, steps=steps, tolerance=tolerance * len(rows))
     return LinearFit(coefficients=flat.reshape(first.shape), penalty=penalty)
+
+
+def _solver(curvature: Floats) -> Callable[[Floats], Floats]:
+    """Return the map of ``[columns, outputs]`` to the inverse of ``curvature`` times it."""
+    try:
+        root = inverse_of_lower(np.linalg.cholesky(curvature))
+    except (
+        np.linalg.LinAlgError
+    ):  # Gram matrices of dependent columns in float32 have eigenvalues just below zero.
+        inverse = np.linalg.inv(curvature)
+        return lambda values: np.asarray(inverse @ values)
+    return lambda values: np.asarray(root.T @ (root @ values))
 
 
 def best_on_path(count: int, first: int, loss_at: Callable[[int], float]) -> int:

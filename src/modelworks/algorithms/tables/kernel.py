@@ -20,6 +20,7 @@ from modelworks.core.budget import Budget
 from modelworks.training.glm import LinearFit, best_on_path, fit_glm
 from modelworks.training.member import FoldFit
 from modelworks.training.problem import Floats, Problem, Rows
+from modelworks.training.triangular import inverse_of_lower
 
 Singles = npt.NDArray[np.float32]
 
@@ -92,7 +93,7 @@ def _kernel(inputs: Singles, chosen: Rows, metric: Singles, bandwidth: float) ->
     squared = np.square(exact).sum(1)
     gram = np.exp(-np.maximum(squared[:, None] + squared[None, :] - 2.0 * exact @ exact.T, 0.0))
     gram[np.diag_indices(len(gram))] += _JITTER
-    whitening = np.linalg.inv(np.linalg.cholesky(gram)).T
+    whitening = inverse_of_lower(np.linalg.cholesky(gram)).T
     return Kernel(root=root, landmarks=landmarks, whitening=np.ascontiguousarray(whitening, dtype=np.float32))
 
 

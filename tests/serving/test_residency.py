@@ -207,7 +207,7 @@ def test_garbage_bytes_are_quarantined_with_a_cause() -> None:
 def test_eviction_prefers_cheap_large_and_unused_models() -> None:
     def resident(hits: float, load_s: float, size: int, clock: float = 0.0) -> Resident:
         made = Resident(source=adder())
-        made.hits, made.load_s, made.memory_bytes, made.clock = hits, load_s, size, clock
+        made.hits, made.cost_s, made.memory_bytes, made.clock = hits, load_s, size, clock
         return made
 
     from modelworks.serving.resident import worth

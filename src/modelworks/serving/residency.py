@@ -22,9 +22,11 @@ from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
 _GUESS_FACTOR = 1.5
-_GUESS_FLOOR = 1024 * 1024
+_GUESS_FLOOR = 256 * 1024
+_MOST_TIMES = 20.0
+_UP, _DOWN = 0.5, 0.05
 _SWEEP_S = 0.05
-_TRIM_BYTES = 16 * 2**20
+_TRIM_BYTES, _TRIM_S = 16 * 2**20, 5.0
 
 
 @dataclass(slots=True)
@@ -78,10 +80,13 @@ class Residency:
         self._lane_limits = lane_limits
         self._waiting_rows = waiting_rows
         self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="serving-load")
+        self._slots = asyncio.Semaphore(loader_threads)
         self._room: deque[Future[None]] = deque()
+        self._times_graph = _GUESS_FACTOR
         self._clock = 0.0
         self._sharing: Sharing[Resident] = Sharing()
         self._freed_since_trim = 0
+        self._trimmed = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep: TimerHandle | None = None
 
@@ -217,15 +222,8 @@ class Residency:
     async def _load(self, resident: Resident) -> None:
         finished = resident.loading
         assert finished is not None
-        reserved = 0
         try:
-            reserved = await self._make_room(resident)
-            self.reserved_bytes += reserved
-            try:
-                loaded = await self._loop.run_in_executor(self._threads, self._loader.load, resident.source)
-            finally:
-                self.reserved_bytes -= reserved
-            self._admit(resident, loaded)
+            self._admit(resident, await self._loaded(resident))
         except Exception as error:
             self._failed(resident, error)
             finished.set_exception(error)
@@ -237,13 +235,36 @@ class Residency:
             self._wake_room()
         self._release_backlog(resident)
 
+    async def _loaded(self, resident: Resident) -> Loaded:
+        """Load once there is a free thread and room; nothing is evicted for a load that has no thread yet."""
+        while True:
+            async with self._slots:
+                self._check_loadable(resident)
+                reserved = self._make_room(resident)
+                if reserved is not None:
+                    self.reserved_bytes += reserved
+                    try:
+                        return await self._loop.run_in_executor(
+                            self._threads, self._loader.load, resident.source
+                        )
+                    finally:
+                        self.reserved_bytes -= reserved
+            waiter = self._loop.create_future()
+            self._room.append(waiter)
+            timer = self._loop.call_later(0.05, _resolve, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+
     def _admit(self, resident: Resident, loaded: Loaded) -> None:
         resident.memory_bytes = max(1, loaded.memory_bytes)
         resident.measured = True
-        resident.load_s = loaded.load_s
+        resident.load_s, resident.cost_s = loaded.load_s, loaded.cost_s
         # Now that the size is measured, it may turn out not to fit after all.
         self._check_fit(resident)
         resident.lane = self._lane(resident, loaded)
+        self._learn(resident)
         resident.state = State.READY
         resident.cause = ""
         resident.loads += 1
@@ -268,7 +289,7 @@ class Residency:
                 self._pool,
             )
         if shared is not None:
-            added, resident.place = self._sharing.join(shared, lane, resident)
+            added, resident.place = self._sharing.join(shared, lane, resident, resident.source.graph_bytes)
             self.used_bytes += added
         return lane
 
@@ -300,25 +321,18 @@ class Residency:
             except ModelworksError as error:
                 work.settle(None, error)
 
-    async def _make_room(self, resident: Resident) -> int:
-        """Evict until the model fits; returns the bytes to reserve.
+    def _make_room(self, resident: Resident) -> int | None:
+        """Evict until the model fits; returns the bytes to reserve, ``None`` if there is no room now.
 
         A size that was never measured is only a guess: where evicting everything that may go does not make that
         much room, the load is tried with the room there is.
         """
-        needed = min(resident.memory_bytes, self.cap_bytes)
-        while not self._evict_down_to(self.cap_bytes - self.reserved_bytes - needed, keep=None):
-            self._check_loadable(resident)
-            if not resident.measured and not self.reserved_bytes and not self._leaving():
-                return max(0, self.cap_bytes - self.used_bytes)
-            waiter = self._loop.create_future()
-            self._room.append(waiter)
-            timer = self._loop.call_later(0.05, _resolve, waiter)
-            try:
-                await waiter
-            finally:
-                timer.cancel()
-        return needed
+        needed = min(self._expected(resident), self.cap_bytes)
+        if self._evict_down_to(self.cap_bytes - self.reserved_bytes - needed, keep=None):
+            return needed
+        if not resident.measured and not self.reserved_bytes and not self._leaving():
+            return max(0, self.cap_bytes - self.used_bytes)
+        return None
 
     def _leaving(self) -> bool:
         """Say whether a loaded model will become idle and may be evicted then."""
@@ -329,17 +343,43 @@ class Residency:
             _resolve(self._room.popleft())
 
     def _evict_down_to(self, bytes_left: int, keep: Resident | None) -> bool:
-        """Evict the cheapest to miss until at most ``bytes_left`` are used; says whether that was reached."""
-        while self.used_bytes > bytes_left:
-            idle = [
-                resident
-                for resident in self.residents.values()
-                if not resident.pins and resident is not keep and self._idle(resident)
-            ]
-            if not idle:
-                return False
-            self._evict(min(idle, key=worth))
-        return True
+        """Evict the cheapest to miss until at most ``bytes_left`` are used; says whether that was reached.
+
+        Nothing is evicted in vain: what would not make enough room stays.
+        """
+        if self.used_bytes <= bytes_left:
+            return True
+        idle = [
+            resident
+            for resident in self.residents.values()
+            if not resident.pins and resident is not keep and self._idle(resident)
+        ]
+        if keep is None and self.used_bytes - self._freed_by(idle) > bytes_left:
+            return False
+        for resident in sorted(idle, key=worth):
+            if self.used_bytes <= bytes_left:
+                break
+            if self._idle(resident):
+                self._evict(resident)
+        return self.used_bytes <= bytes_left
+
+    def _freed_by(self, idle: list[Resident]) -> int:
+        """Return the bytes that leave with some models, backbones that lose their last head included."""
+        return sum(resident.memory_bytes for resident in idle) + self._sharing.freed_by(set(idle))
+
+    def _expected(self, resident: Resident) -> int:
+        """Return the size to reserve: as measured, else by what graphs took here so far for their bytes."""
+        if resident.measured:
+            return resident.memory_bytes
+        if self._sharing.looks_like_head(resident.source.graph_bytes):
+            return _GUESS_FLOOR
+        return int(resident.source.graph_bytes * self._times_graph) + _GUESS_FLOOR
+
+    def _learn(self, resident: Resident) -> None:
+        """Take in what a graph really took, for the guess at the next one."""
+        if resident.place is None and resident.source.graph_bytes:
+            times = min(_MOST_TIMES, resident.memory_bytes / resident.source.graph_bytes)
+            self._times_graph += (_UP if times > self._times_graph else _DOWN) * (times - self._times_graph)
 
     def _idle(self, resident: Resident) -> bool:
         """Say whether nothing runs on the model, or it is a head and others stay on its backbone."""
@@ -362,9 +402,11 @@ class Residency:
             self.used_bytes -= backbone.memory_bytes
         held = [lane, backbone]
         del lane, backbone
-        due = self._freed_since_trim > _TRIM_BYTES
+        # What was freed serves the next loads; giving it back to the system takes milliseconds.
+        now = self._loop.time()
+        due = self._freed_since_trim > _TRIM_BYTES and now - self._trimmed > _TRIM_S
         if due:
-            self._freed_since_trim = 0
+            self._freed_since_trim, self._trimmed = 0, now
         self._threads.submit(self._loader.drop, held, give_back=due)
         self.on_change(resident)
 

@@ -36,6 +36,7 @@ class Resident:
         memory_bytes: Measured size; a guess from the graph's size until it was loaded once.
         measured: Whether ``memory_bytes`` is measured.
         load_s: Seconds of its last load.
+        cost_s: CPU-seconds of it, which other work does not disturb: what it costs to miss the model.
         hits: Requests since it came in, halved at every eviction.
         clock: The cache clock at its last use (GreedyDual).
         pins: Why it may not be evicted.
@@ -50,6 +51,7 @@ class Resident:
     memory_bytes: int = 0
     measured: bool = False
     load_s: float = 0.0
+    cost_s: float = 0.0
     hits: float = 0.0
     clock: float = 0.0
     pins: set[str] = field(default_factory=set)
@@ -64,4 +66,4 @@ class Resident:
 
 def worth(resident: Resident) -> float:
     """Return what the model is worth in memory: GreedyDual-Size with frequency (see ``serving.residency``)."""
-    return resident.clock + resident.hits * max(resident.load_s, 1e-4) / max(resident.memory_bytes, 1)
+    return resident.clock + resident.hits * max(resident.cost_s, 1e-4) / max(resident.memory_bytes, 1)

@@ -17,6 +17,7 @@ _User = TypeVar("_User", bound=Hashable)
 class _Entry(Generic[_User]):
     backbone: Backbone
     lane: Lane
+    fused_bytes: int
     places: dict[_User, Place] = field(default_factory=dict)
 
 
@@ -32,13 +33,16 @@ class Sharing(Generic[_User]):
         entry = self._entries.get(backbone.digest)
         return entry.lane if entry is not None else None
 
-    def join(self, shared: SharedHead, lane: Lane, user: _User) -> tuple[int, Place]:
-        """Put a head on its backbone; returns the bytes that came into memory with the backbone, and its place."""
+    def join(self, shared: SharedHead, lane: Lane, user: _User, fused_bytes: int) -> tuple[int, Place]:
+        """Put a head on its backbone; returns the bytes that came into memory with the backbone, and its place.
+
+        ``fused_bytes`` is the size of the graph the head came in, backbone included.
+        """
         added = 0
         digest = shared.backbone.digest
         entry = self._entries.get(digest)
         if entry is None:
-            entry = self._entries[digest] = _Entry(shared.backbone, lane)
+            entry = self._entries[digest] = _Entry(shared.backbone, lane, fused_bytes)
             added = shared.backbone.memory_bytes
         place = entry.backbone.runner.stack.add(shared.head)
         entry.places[user] = place
@@ -61,3 +65,15 @@ class Sharing(Generic[_User]):
         """Say whether the user is a head that is not alone on its backbone."""
         digest = self._where.get(user)
         return digest is not None and len(self._entries[digest].places) > 1
+
+    def looks_like_head(self, graph_bytes: int) -> bool:
+        """Say whether a graph has the size of one whose backbone is in memory: within a fiftieth."""
+        return any(
+            abs(entry.fused_bytes - graph_bytes) * 50 <= entry.fused_bytes for entry in self._entries.values()
+        )
+
+    def freed_by(self, users: set[_User]) -> int:
+        """Return the bytes of the backbones that leave with some users."""
+        return sum(
+            entry.backbone.memory_bytes for entry in self._entries.values() if entry.places.keys() <= users
+        )

@@ -287,3 +287,65 @@ def test_evicted_memory_really_leaves_the_process() -> None:
         bench.close()
 
     _run(work)
+
+
+def test_loads_that_wait_for_a_thread_evict_nothing_yet() -> None:
+    """Twenty models asked at once while two load: the loaded ones go on answering until their room is needed."""
+
+    async def work() -> None:
+        gate = threading.Event()
+        loaded = [heavy(f"in{index}", width=300, layers=3, seed=index) for index in range(8)]
+        asked = [
+            SlowSource(inner=heavy(f"out{index}", width=300, layers=3, seed=50 + index), gate=gate, reads=[])
+            for index in range(20)
+        ]
+        bench = Bench(*loaded, *asked)
+        for source in loaded:
+            await bench.infer(source.name, np.ones((1, 300)))
+        size = bench.plane.resolve("in0").resident.memory_bytes
+        bench.residency.cap_bytes = bench.residency.used_bytes + size
+        waiting = [asyncio.ensure_future(bench.infer(source.name, np.ones((1, 300)))) for source in asked]
+        await asyncio.sleep(0.3)
+        assert sum(len(source.reads) for source in asked) == 2
+        # Two reservations of at most two sizes each; twenty would have emptied the memory.
+        assert bench.residency.counts.evictions <= 4
+        assert sum(bench.plane.resolve(source.name).resident.lane is not None for source in loaded) >= 4
+        gate.set()
+        answers = await asyncio.gather(*waiting)
+        assert all(answer["y"].shape == (1, 300) for answer in answers)
+        assert bench.residency.reserved_bytes == 0
+        assert _sizes(bench)[0] <= bench.residency.cap_bytes
+        bench.close()
+
+    _run(work)
+
+
+def test_nothing_is_evicted_in_vain() -> None:
+    async def work() -> None:
+        sources = [heavy(f"m{index}", width=300, layers=3, seed=index) for index in range(4)]
+        bench = Bench(*sources)
+        for source in sources:
+            await bench.infer(source.name, np.ones((1, 300)))
+        kept = bench.plane.resolve("m0").resident
+        bench.residency.pin(kept, "test")
+        assert not bench.residency._evict_down_to(kept.memory_bytes - 1, keep=None)
+        assert bench.residency.counts.evictions == 0
+        assert bench.residency._evict_down_to(kept.memory_bytes, keep=None)
+        assert _sizes(bench)[1] == ["m0"]
+        bench.close()
+
+    _run(work)
+
+
+def test_a_guess_follows_what_graphs_took() -> None:
+    async def work() -> None:
+        sources = [heavy(f"m{index}", width=300, layers=3, seed=index) for index in range(6)]
+        bench = Bench(*sources)
+        for source in sources[:5]:
+            await bench.infer(source.name, np.ones((1, 300)))
+        took = max(item.memory_bytes for item in bench.residency.residents.values() if item.measured)
+        expected = bench.residency._expected(bench.plane.resolve("m5").resident)
+        assert took * 0.7 <= expected <= took * 1.3 + 2**19
+        bench.close()
+
+    _run(work)

@@ -6,18 +6,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-import numpy as np
-
-from modelworks.compute.feeds import pack_rows
 from modelworks.compute.runtime import GraphSession
-from modelworks.core.errors import ModelworksError, TrustError
-from modelworks.core.signature import Signature, Tensor
+from modelworks.core.errors import TrustError
+from modelworks.core.signature import Signature
 from modelworks.packaging.replay import ReplayLimits, replay
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Quarantined
@@ -26,7 +23,8 @@ from modelworks.serving.heads.runner import BackboneRunner, agrees
 from modelworks.serving.heads.split import Head, Split, split_head
 from modelworks.serving.memory import allocated_bytes, trim
 from modelworks.serving.model import LoadedModel, ModelSource
-from modelworks.serving.tensors import DTYPES, Array
+from modelworks.serving.samples import sample_feeds, stacks
+from modelworks.serving.tensors import Array
 from modelworks.serving.turns import Turns
 from modelworks.serving.work import GraphRunner, Runner, Work
 
@@ -35,6 +33,7 @@ Prove = Callable[[ModelSource, LoadedModel], None]
 
 _HEAD_OVERHEAD = 2048
 _WORTH_CACHING_S = 200e-6
+_SMALL_SAMPLES = 16_384
 _PLAUSIBLE_TIMES, _PLAUSIBLE_BYTES = 8, 32 * 2**20
 """A load that seems to have taken more than so many times its file, and so many bytes on top, is measured again."""
 
@@ -180,6 +179,7 @@ class Loader:
         self._building = threading.Lock()
         self._turns = Turns()
         self._sizes: dict[str, int] = {}
+        self._samples: dict[str, list[dict[str, Array]]] = {}
         self._backbones: WeakValueDictionary[str, Backbone] = WeakValueDictionary()
         self._curves: dict[str, LatencyCurve] = {}
 
@@ -239,7 +239,11 @@ class Loader:
                 trim()
 
     def _build(self, source: ModelSource, model: LoadedModel) -> Loaded:
-        samples = sample_feeds(source.signature, model.examples)
+        samples = self._samples.get(source.digest)
+        if samples is None:
+            samples = sample_feeds(source.signature, model.examples)
+            if sum(array.nbytes for feeds in samples for array in feeds.values()) <= _SMALL_SAMPLES:
+                self._samples[source.digest] = samples
         known = self.proofs.of(source.digest)
         if self.limits.share and (known is None or known.shares is not False):
             split = split_head(model.onnx, source.signature)
@@ -355,53 +359,6 @@ def check_names(session: GraphSession, signature: Signature) -> None:
     missing = {tensor.name for tensor in signature.outputs} - set(session.outputs)
     if missing:
         raise TrustError(f"The graph has no output {sorted(missing)}.", code="MW3421")
-
-
-def sample_feeds(signature: Signature, examples: Mapping[str, Any] | None) -> list[dict[str, Array]]:
-    """Return two different one-row feeds: golden rows if there are any, else made-up values; empty if a size is
-    unknown."""
-    if examples is not None and all(tensor.columns for tensor in signature.inputs):
-        try:
-            return [pack_rows(signature, [row]) for row in list(examples["rows"])[:2]]
-        except (ModelworksError, KeyError, TypeError):
-            return []
-    if any(axis < 0 for tensor in signature.inputs for axis in tensor.shape[1:]):
-        return []
-    random = np.random.default_rng(0)
-    return [{tensor.name: _made_up(tensor, random) for tensor in signature.inputs} for _ in range(2)]
-
-
-def _made_up(tensor: Tensor, random: np.random.Generator) -> Array:
-    shape = (1, *tensor.shape[1:])
-    if tensor.datatype == "BYTES":
-        return np.full(shape, f"text {random.integers(100)}", dtype=object)
-    dtype = DTYPES[tensor.datatype]
-    if dtype.kind == "f":
-        return random.uniform(0.1, 0.9, shape).astype(dtype)
-    return random.integers(0, 2, shape).astype(dtype)
-
-
-def stacks(session: GraphSession, signature: Signature, samples: list[dict[str, Array]]) -> bool:
-    """Say whether two stacked rows get the answers each gets alone (else the model is never batched)."""
-    if len(samples) < 2 or any(tensor.shape[0] >= 0 for tensor in signature.inputs):
-        return False
-    one, other = samples
-    try:
-        both = session.run({name: np.concatenate([array, other[name]]) for name, array in one.items()})
-        alone = [session.run(one), session.run(other)]
-    except Exception:
-        return False
-    return all(
-        _same(answer[name], both[name][row : row + 1]) for row, answer in enumerate(alone) for name in answer
-    )
-
-
-def _same(one: Array, other: Array) -> bool:
-    if one.shape != other.shape:
-        return False
-    if one.dtype.kind == "f":
-        return np.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
-    return bool(np.array_equal(one, other))
 
 
 def _ignore(work: object, answer: object, error: object) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from modelworks.core.errors import TrustError, UsageError
 from modelworks.core.signature import Signature
@@ -36,7 +38,7 @@ class PackageSource:
 
     def read(self) -> LoadedModel:
         package = self.open()
-        return LoadedModel(onnx=package.onnx, examples=package.examples)
+        return LoadedModel(onnx=package.onnx, examples=_Examples(package))
 
     def open(self) -> Package:
         """Return the whole verified package.
@@ -52,6 +54,26 @@ class PackageSource:
                 code="MW3422",
             )
         return package
+
+
+class _Examples(Mapping[str, Any]):
+    """The golden examples of a package, parsed when they are looked into: a model that comes back needs none."""
+
+    def __init__(self, package: Package) -> None:
+        self._package = package
+
+    @cached_property
+    def _parsed(self) -> dict[str, Any]:
+        return self._package.examples
+
+    def __getitem__(self, key: str) -> Any:
+        return self._parsed[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parsed)
+
+    def __len__(self) -> int:
+        return len(self._parsed)
 
 
 def package_source(path: Path, trust: TrustPolicy) -> PackageSource:

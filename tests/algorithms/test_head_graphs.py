@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from modelworks.core.budget import Budget
 from modelworks.core.errors import TaskError
 from modelworks.core.task import Limits, TaskKind
 from modelworks.data.samples.training import TrainingSamples
+from modelworks.serving.heads.split import split_head
 from modelworks.training.heads.choice import FAMILIES, fit_families
 from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import MISSING, HeadTask
@@ -96,6 +99,25 @@ def test_the_threshold_follows_the_metric() -> None:
     yes = [answers["label"] == "yes" for answers in found]
     assert yes[1].sum() > yes[0].sum()
     np.testing.assert_array_equal(yes[1], found[1]["probabilities"][:, 1] >= np.float32(threshold))
+
+
+@pytest.mark.parametrize("family", ["ridge", "logistic", "network"])
+@pytest.mark.parametrize("kind", [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION])
+def test_the_engine_takes_such_heads_apart(family: str, kind: TaskKind) -> None:
+    """Heads of one backbone must share its pass: the engine must know their form."""
+    from modelworks.algorithms.backbones.sources import KernelSource
+
+    train = _samples(kind)
+    rng = np.random.default_rng(3)
+    backbone = KernelSource().make(list(rng.normal(size=(20, 1, 40)).astype(np.float32)), 0)
+    train = replace(
+        train,
+        embeddings={"b": np.pad(train.embeddings["b"], ((0, 0), (0, backbone.width - WIDTH)))},
+        backbones={"b": backbone},
+    )
+    head = _head(train, head=family, metric="rmse" if kind is TaskKind.REGRESSION else "accuracy")
+    model = head.fused(backbone, "x")
+    assert split_head(model.onnx, model.signature) is not None
 
 
 def test_the_positive_class_may_be_the_first() -> None:

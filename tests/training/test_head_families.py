@@ -9,7 +9,7 @@ import pytest
 
 from modelworks.core.budget import Budget
 from modelworks.training.heads import choice
-from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families
+from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families, taken
 from modelworks.training.heads.fitted import Head
 from modelworks.training.heads.logistic import fit_logistic, newton
 from modelworks.training.heads.neighbours import fit_neighbours
@@ -130,7 +130,7 @@ def test_the_family_that_suits_wins() -> None:
         strict=True,
     ):
         rows = common_rows(heads)
-        found.append(min(heads, key=lambda head: head.loss_on(task, rows)).family)
+        found.append(heads[taken([head.losses(task, rows) for head in heads])].family)
     assert found[0] == "network"
     assert found[1] in {"ridge", "logistic"}
 
@@ -157,6 +157,15 @@ def test_rare_rows_may_weigh_more_and_chances_stay_true() -> None:
     chances = 1 / (1 + np.exp(-draft.form.scores(x)[:, 0]))
     assert chances.mean() == pytest.approx(labels.mean(), rel=0.15)
     assert tried[0] in {True, False}
+
+
+def test_a_later_family_must_be_better_by_more_than_chance() -> None:
+    rng = np.random.default_rng(13)
+    first = rng.random(200)
+    noise = rng.normal(0, 0.3, 200)
+    assert taken([first, first + noise - noise.mean() - 0.005]) == 0
+    assert taken([first, first - 0.2 + 0.1 * noise]) == 1
+    assert taken([first + 1, first, first]) == 1
 
 
 def test_networks_are_left_out_where_an_order_is_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,8 @@ def linear_head(
         decision: How labels are read off; ``None`` for the most probable class, or one half.
     """
     found = decision or usual_decision(kind, classes)
-    form = _shape(kind, weights.shape, tuple(classes), bool(found.factors))
+    moved = found != usual_decision(kind, classes)
+    form = _shape(kind, weights.shape, tuple(classes), bool(found.factors), moved)
     return form.filled(weights, bias, _numbers(found)), form.outputs
 
 
@@ -172,7 +173,9 @@ class _Shape:
 
 
 @lru_cache(maxsize=32)
-def _shape(kind: TaskKind, shape: tuple[int, int], classes: tuple[str, ...], factors: bool) -> _Shape:
+def _shape(
+    kind: TaskKind, shape: tuple[int, int], classes: tuple[str, ...], factors: bool, moved: bool
+) -> _Shape:
     rng = np.random.default_rng(0)
     while True:
         weights = rng.standard_normal(shape, np.float32)
@@ -180,8 +183,10 @@ def _shape(kind: TaskKind, shape: tuple[int, int], classes: tuple[str, ...], fac
         marks = [weights.tobytes(), bias.tobytes()]
         count = len(classes) if factors or kind is TaskKind.MULTILABEL else 1
         numbers = rng.random(count).astype(np.float32)
-        decision = Decision((), tuple(numbers.tolist())) if factors else Decision(tuple(numbers.tolist()))
-        if factors or kind in {TaskKind.BINARY, TaskKind.MULTILABEL}:
+        decision = usual_decision(kind, classes)
+        if moved:
+            decision = Decision((), tuple(numbers.tolist())) if factors else Decision(tuple(numbers.tolist()))
+        if moved and (factors or kind in {TaskKind.BINARY, TaskKind.MULTILABEL}):
             marks.append(numbers.tobytes())
         graph = Graph()
         scores = graph.op("Gemm", EMBEDDING, graph.constant(weights), graph.constant(bias))
@@ -194,7 +199,10 @@ def _shape(kind: TaskKind, shape: tuple[int, int], classes: tuple[str, ...], fac
 def write_answers(
     graph: Graph, scores: str, kind: TaskKind, classes: Sequence[str], decision: Decision | None = None
 ) -> tuple[Tensor, ...]:
-    """Add the public outputs of a kind to logits (predictions for regression) ``[rows, outputs]``."""
+    """Add the public outputs of a kind to logits (predictions for regression) ``[rows, outputs]``.
+
+    The most probable class is named by ``ArgMax``: heads of that form share one product in the engine.
+    """
     decision = decision or usual_decision(kind, classes)
     if kind is TaskKind.REGRESSION:
         graph.op("Squeeze", scores, graph.constant([1], np.int64), out="prediction")
@@ -211,13 +219,16 @@ def write_answers(
         chance = graph.op("Sigmoid", scores)
         rest = graph.op("Sub", graph.constant(1.0, np.float32), chance)
         graph.op("Concat", rest, chance, axis=1, out="probabilities")
-        above = graph.op("GreaterOrEqual", chance, graph.constant(decision.thresholds, np.float32))
-        code = graph.op("Squeeze", graph.cast(above, INT64), graph.constant([1], np.int64))
+        chances = "probabilities"
+        if decision != usual_decision(kind, classes):
+            above = graph.op("GreaterOrEqual", chance, graph.constant(decision.thresholds, np.float32))
+            chances = graph.op("Concat", graph.op("Not", above), above, axis=1)
+            chances = graph.cast(chances, INT64)
     else:
         chances = graph.op("Softmax", scores, axis=1, out="probabilities")
         if decision.factors:
             chances = graph.op("Mul", chances, graph.constant(decision.factors, np.float32))
-        code = graph.op("ArgMax", chances, axis=1, keepdims=0)
+    code = graph.op("ArgMax", chances, axis=1, keepdims=0)
     graph.op("Gather", graph.strings(list(classes), (count,)), code, out="label")
     return (
         Tensor(name="probabilities", datatype="FP32", shape=(-1, count)),

@@ -17,7 +17,7 @@ from modelworks.core.errors import ModelworksError, TaskError, close_matches
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.task import Limits, TaskKind
 from modelworks.data.samples.training import TrainingSamples
-from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families
+from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families, taken
 from modelworks.training.heads.fitted import Head
 from modelworks.training.heads.forms import LinearForm
 from modelworks.training.heads.space import Space
@@ -54,7 +54,7 @@ class SampleHeads:
         """What the recipe is."""
         return Card(
             name="samples.heads",
-            version=3,
+            version=4,
             kinds=KINDS,
             summary="Ridge, logistic, prototype, neighbour and small network heads on shared embeddings, chosen by "
             "held-out loss and calibrated.",
@@ -199,33 +199,36 @@ class _Plan:
         tried = [item for item in self.tried if item[0] in names]
         weights = [float(part.labelled.sum()) for part in self.parts]
         losses: list[list[dict[str, float]]] = [[] for _ in tried]
+        chosen: list[list[Head]] = [[] for _ in tried]
         for index, part in enumerate(self.parts):
             rows = common_rows([head for _, _, own in tried for head in own[index]])
             for at, (_, _, own) in enumerate(tried):
-                losses[at].append({head.family: head.loss_on(part, rows) for head in own[index]})
+                found = [head.losses(part, rows) for head in own[index]]
+                chosen[at].append(own[index][taken(found)])
+                losses[at].append(
+                    {head.family: float(each.mean()) for head, each in zip(own[index], found, strict=True)}
+                )
         least = [
-            float(np.average([min(found.values()) for found in backbone], weights=weights))
-            for backbone in losses
+            np.average(
+                [values[head.family] for values, head in zip(backbone, heads, strict=True)], weights=weights
+            )
+            for backbone, heads in zip(losses, chosen, strict=True)
         ]
         first = int(np.argmin(least))
-        name, _, own = tried[first]
-        heads = [
-            min(found, key=lambda head, values=values: values[head.family])  # type: ignore[misc]
-            for found, values in zip(own, losses[first], strict=True)
-        ]
+        name, heads = tried[first][0], chosen[first]
         members = []
-        for (backbone, share, _), found in zip(tried, losses, strict=True):
-            for family in found[0]:
-                known = [index for index, values in enumerate(found) if family in values]
+        for (backbone, share, _), compared in zip(tried, losses, strict=True):
+            for family in compared[0]:
+                known = [index for index, values in enumerate(compared) if family in values]
                 loss = np.average(
-                    [found[index][family] for index in known], weights=[weights[index] for index in known]
+                    [compared[index][family] for index in known], weights=[weights[index] for index in known]
                 )
                 kept = backbone == name and any(head.family == family for head in heads)
                 members.append(
                     {
                         "name": f"{family} on {backbone}",
                         "oof_loss": float(loss),
-                        "cpu_s": share / len(found[0]),
+                        "cpu_s": share / len(compared[0]),
                         "weight": float(kept),
                         "kept": kept,
                     }

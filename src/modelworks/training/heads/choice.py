@@ -15,7 +15,7 @@ from modelworks.training.heads.network import LEAST, fit_networks, network_cpu_s
 from modelworks.training.heads.prototype import fit_prototypes
 from modelworks.training.heads.ridge import fit_ridge
 from modelworks.training.heads.space import Space
-from modelworks.training.heads.task import HeadTask, Rows, check_task
+from modelworks.training.heads.task import Doubles, HeadTask, Rows, check_task
 
 FAMILIES = ("ridge", "logistic", "prototype", "neighbours", "network")
 """In the order of what they cost; the earlier one is taken where two do equally well."""
@@ -96,3 +96,18 @@ def _suits(family: str, task: HeadTask, forced: str | None, remembered: int) -> 
 def common_rows(heads: Sequence[Head]) -> Rows:
     """Return the samples that every one of some heads of a task held out."""
     return np.asarray(reduce(np.intersect1d, [head.held for head in heads]), np.int64)
+
+
+def taken(losses: Sequence[Doubles]) -> int:
+    """Return which of some heads to take, in the order of what they cost: the first that is as good as the best.
+
+    As good is: its held-out losses are larger by no more than one standard error of the difference, sample by sample.
+
+    Source: Breiman et al. (1984), Classification and regression trees (the rule of one standard error).
+    """
+    best = min(losses, key=lambda found: float(found.mean()))
+    for index, found in enumerate(losses):
+        apart = found - best
+        if apart.mean() <= apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else found is best:
+            return index
+    raise AssertionError("the best is as good as itself")

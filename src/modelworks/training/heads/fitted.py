@@ -54,23 +54,28 @@ class Head:
     rows: int
     setting: dict[str, Any] = field(default_factory=dict)
 
-    def loss_on(self, task: HeadTask, rows: Rows) -> float:
-        """Return the held-out loss on some of the held samples."""
+    def losses(self, task: HeadTask, rows: Rows) -> Doubles:
+        """Return the held-out loss of some of the held samples, one by one."""
         if len(rows) == len(self.held):
-            return self.loss
-        return score_loss(self.left_out[np.searchsorted(self.held, rows)], task, rows)
+            return row_losses(self.left_out, task, rows)
+        return row_losses(self.left_out[np.searchsorted(self.held, rows)], task, rows)
 
 
 def score_loss(scores: Floats | Doubles, task: HeadTask, rows: Rows) -> float:
     """Return the log loss of logits, or the mean squared error, on ``rows``."""
+    return float(row_losses(scores, task, rows).mean())
+
+
+def row_losses(scores: Floats | Doubles, task: HeadTask, rows: Rows) -> Doubles:
+    """Return the log loss of logits, or the squared error, of each of ``rows``."""
     values = scores.astype(np.float64)
     if task.classes == 0:
-        return float(((values[:, 0] - task.labels[rows]) ** 2).mean())
+        return np.asarray((values[:, 0] - task.labels[rows]) ** 2)
     if task.classes == 2:
         sign = np.where(task.labels[rows] == 1, 1.0, -1.0)
-        return float(np.logaddexp(0.0, -sign * values[:, 0]).mean())
+        return np.asarray(np.logaddexp(0.0, -sign * values[:, 0]))
     truth = task.labels[rows].astype(np.int64)
-    return float((log_sum_exp(values) - values[np.arange(len(truth)), truth]).mean())
+    return np.asarray(log_sum_exp(values) - values[np.arange(len(truth)), truth])
 
 
 def calibrated(family: str, tasks: Sequence[HeadTask], drafts: Sequence[Draft]) -> list[Head]:

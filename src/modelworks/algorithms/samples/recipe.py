@@ -200,10 +200,10 @@ class _Plan:
         weights = [float(part.labelled.sum()) for part in self.parts]
         losses: list[list[dict[str, float]]] = [[] for _ in tried]
         chosen: list[list[Head]] = [[] for _ in tried]
-        for index, part in enumerate(self.parts):
+        for index in range(len(self.parts)):
             rows = common_rows([head for _, _, own in tried for head in own[index]])
             for at, (_, _, own) in enumerate(tried):
-                found = [head.losses(part, rows) for head in own[index]]
+                found = [head.losses(rows) for head in own[index]]
                 chosen[at].append(own[index][taken(found)])
                 losses[at].append(
                     {head.family: float(each.mean()) for head, each in zip(own[index], found, strict=True)}

@@ -81,10 +81,10 @@ def _suits(family: str, task: HeadTask, forced: str | None, remembered: int) -> 
         return False
     if task.folds is None or (forced in {"logistic", "prototype"} and not task.classes):
         return family == "ridge"
-    if family != "ridge" and not task.parts():
+    if family != "ridge" and not task.parts:
         return False
     if forced is not None:
-        return family == forced or (family == "ridge" and not task.parts())
+        return family == forced or (family == "ridge" and not task.parts)
     known = int(task.labelled.sum())
     if family == "prototype":
         return known <= FEW
@@ -95,6 +95,8 @@ def _suits(family: str, task: HeadTask, forced: str | None, remembered: int) -> 
 
 def common_rows(heads: Sequence[Head]) -> Rows:
     """Return the samples that every one of some heads of a task held out."""
+    if len(heads) == 1:
+        return heads[0].held
     return np.asarray(reduce(np.intersect1d, [head.held for head in heads]), np.int64)
 
 

@@ -41,6 +41,7 @@ class Head:
         left_out: Calibrated held-out logits (predictions for regression) ``[held, outputs]``.
         held: Samples of ``left_out``, ascending.
         loss: Log loss of ``left_out``, or mean squared error for regression.
+        row_losses: The same of every held sample.
         rows: Number of labelled samples.
         setting: What was chosen: plain JSON data.
     """
@@ -52,13 +53,16 @@ class Head:
     held: Rows
     loss: float
     rows: int
+    row_losses: Doubles
     setting: dict[str, Any] = field(default_factory=dict)
 
-    def losses(self, task: HeadTask, rows: Rows) -> Doubles:
+    def losses(self, rows: Rows) -> Doubles:
         """Return the held-out loss of some of the held samples, one by one."""
-        if len(rows) == len(self.held):
-            return row_losses(self.left_out, task, rows)
-        return row_losses(self.left_out[np.searchsorted(self.held, rows)], task, rows)
+        return (
+            self.row_losses
+            if len(rows) == len(self.held)
+            else self.row_losses[np.searchsorted(self.held, rows)]
+        )
 
 
 def score_loss(scores: Floats | Doubles, task: HeadTask, rows: Rows) -> float:
@@ -96,6 +100,7 @@ def calibrated(family: str, tasks: Sequence[HeadTask], drafts: Sequence[Draft]) 
         if index in scales:
             slopes, shifts = scales[index]
             form, scores = form.scaled(slopes, shifts), scores * slopes + shifts
+        losses = row_losses(scores, task, draft.held)
         heads.append(
             Head(
                 name=task.name,
@@ -103,7 +108,8 @@ def calibrated(family: str, tasks: Sequence[HeadTask], drafts: Sequence[Draft]) 
                 form=form,
                 left_out=scores.astype(np.float32),
                 held=draft.held,
-                loss=score_loss(scores, task, draft.held),
+                loss=float(losses.mean()),
+                row_losses=losses,
                 rows=int(task.labelled.sum()),
                 setting=draft.setting,
             )

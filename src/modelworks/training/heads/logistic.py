@@ -47,7 +47,7 @@ def fit_logistic(space: Space, tasks: Sequence[HeadTask], budget: Budget) -> lis
         _Column(index, learn, penalty, False)
         for index, task in enumerate(tasks)
         for penalty in PENALTIES
-        for learn, _ in task.parts()
+        for learn, _ in task.parts
     ]
     found = _held(space, tasks, _fit(space, tasks, first, budget), first)
     penalties = [
@@ -57,7 +57,7 @@ def fit_logistic(space: Space, tasks: Sequence[HeadTask], budget: Budget) -> lis
         _Column(index, learn, penalties[index], True)
         for index, task in enumerate(tasks)
         if task.shares().min() * task.classes / 2 < RARE
-        for learn, _ in task.parts()
+        for learn, _ in task.parts
     ]
     if second:
         found |= _held(space, tasks, _fit(space, tasks, second, budget), second)
@@ -91,7 +91,7 @@ def _held(
     parts: dict[tuple[int, float, bool], list[tuple[Floats, Rows]]] = {}
     for column, weight in zip(columns, weights, strict=True):
         key = (column.task, column.penalty, column.even)
-        _, held = tasks[column.task].parts()[len(parts.setdefault(key, []))]
+        _, held = tasks[column.task].parts[len(parts.setdefault(key, []))]
         scores = space.axes[held] @ weight[:-1].astype(np.float32) + weight[-1].astype(np.float32)
         parts[key].append((scores, held))
     found = {}

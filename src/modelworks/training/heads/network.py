@@ -36,7 +36,7 @@ class _Column:
 def network_cpu_s(task: HeadTask) -> float:
     """Return about how many CPU-seconds a task takes: a declared figure, so that choices do not hang on a clock."""
     known = min(int(task.labelled.sum()), MOST)
-    return 6e-10 * known * AXES * UNITS * STEPS * (len(DECAYS) * len(task.parts()) + 1)
+    return 6e-10 * known * AXES * UNITS * STEPS * (len(DECAYS) * len(task.parts) + 1)
 
 
 def fit_networks(space: Space, tasks: Sequence[HeadTask], seed: int, budget: Budget) -> list[Draft]:
@@ -44,7 +44,7 @@ def fit_networks(space: Space, tasks: Sequence[HeadTask], seed: int, budget: Bud
 
     The start of a task's weights depends on the seed alone, so that other tasks change nothing.
     """
-    parts = [task.parts() for task in tasks]
+    parts = [task.parts for task in tasks]
     columns = [
         _Column(index, _thinned(learn), decay)
         for index, found in enumerate(parts)

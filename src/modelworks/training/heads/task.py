@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class HeadTask:
     classes: int
     folds: npt.NDArray[np.int8] | None = None
 
-    @property
+    @cached_property
     def labelled(self) -> Mask:
         """Which samples carry a label for this task."""
         if self.classes:
@@ -62,8 +63,9 @@ class HeadTask:
         counts = np.bincount(known, minlength=self.classes) + 0.5
         return np.asarray(counts / counts.sum())
 
+    @cached_property
     def parts(self) -> list[tuple[Rows, Rows]]:
-        """Return labelled rows to learn from and to hold out, fold by fold; with many labels one fold."""
+        """Labelled rows to learn from and to hold out, fold by fold; with many labels one fold."""
         assert self.folds is not None
         known = np.flatnonzero(self.labelled)
         found = np.unique(self.folds[known])

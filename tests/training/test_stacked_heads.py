@@ -147,3 +147,14 @@ def test_large_problems_choose_about_the_penalty_of_exact_leave_one_out(
     monkeypatch.setattr(ridge, "SMALL", 0)
     quick = fit_heads(x, [task])[0]
     assert quick.loss <= exact.loss * 1.02
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_calibration_does_not_hang_on_the_scale_of_scores(scale: float) -> None:
+    rng = np.random.default_rng(12)
+    scores = rng.normal(size=(300, 1)) + np.where(np.arange(300)[:, None] % 3 == 0, 4.0, -4.0)
+    positive = np.arange(300)[:, None] % 3 == 0
+    slope, shift = platt_many(scores * scale, positive, np.ones((300, 1), bool))
+    usual, usual_shift = platt_many(scores, positive, np.ones((300, 1), bool))
+    assert slope[0] * scale == pytest.approx(usual[0], rel=0.02) and usual[0] > 0.5
+    assert shift[0] == pytest.approx(usual_shift[0], abs=0.05)

@@ -103,7 +103,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=5,
+    version=6,
     sources=(
         f"{HOUSE}.heads",
         f"{HOUSE}.embedding",
@@ -172,12 +172,13 @@ def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) 
 
 
 @step(
-    version=3,
+    version=4,
     outputs=("fit.json",),
     sources=(
         f"{HOUSE}.escalating",
         "modelworks.algorithms.deep",
         "modelworks.algorithms.text",
+        "modelworks.training.calibration",
         "modelworks.training.deep",
     ),
     keeps=True,

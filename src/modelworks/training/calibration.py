@@ -40,6 +40,11 @@ def platt_many(
         ``slope [tasks]`` (never negative) and ``shift [tasks]``.
     """
     positive = positive & known
+    # In units of their spread: steps from a slope of one are lost where scores are in the hundreds.
+    spread = np.maximum(
+        np.where(known, np.abs(scores), 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), 1e-12
+    )
+    scores = scores / spread
     count, total = positive.sum(axis=0, dtype=np.float64), known.sum(axis=0, dtype=np.float64)
     high, low = (count + 1) / (count + 2), 1 / (total - count + 2)
     base = np.log((count + 1) / (total - count + 1))
@@ -69,7 +74,7 @@ def platt_many(
         if not still.any():
             break
     turned = slope < 0
-    return np.where(turned, 0.0, slope), np.where(turned, base, shift)
+    return np.where(turned, 0.0, slope / spread), np.where(turned, base, shift)
 
 
 def _pooled(

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,8 @@ from modelworks.core.clock import ManualClock
 from modelworks.core.errors import ModelworksError
 from modelworks.core.signature import Signature, Tensor
 from modelworks.serving.model import MemorySource
-from modelworks.serving.observations import ObservationLimits, ObservationLog
+from modelworks.serving.observations import ObservationLog
+from modelworks.serving.observed import ObservationLimits
 from modelworks.serving.rest.access_log import AccessLogger
 from modelworks.serving.rows import RowReader, predictions
 
@@ -410,3 +412,24 @@ def test_the_access_log_is_json_lines_without_secrets(tmp_path: Path) -> None:
         ]
         assert lines[1]["id"] == "abc" and lines[0]["who"] == "local" and lines[0]["ms"] >= 0
         assert server.token not in stream.getvalue()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_of_many_heads_asked_at_once_each_is_drawn_for_itself(tmp_path: Path, plain: bool) -> None:
+    log = ObservationLog(tmp_path, observe_share=0.05, audit_share=0.02, seed=3)
+    kept: list[tuple[int, bool]] = []
+    log._keep = lambda target, work, answer, key, latency, audit: kept.append((target.number, audit))  # type: ignore[method-assign]
+    targets = tuple(
+        SimpleNamespace(number=number, policy=SimpleNamespace(settings={} if plain else {"x": 1}))
+        for number in range(100)
+    )
+    work: Any = SimpleNamespace(several=targets, key=None)
+    for _ in range(2000):
+        log.offer_many(work, [{}] * 100, 0.001, plain)
+    log.close()
+    every = 200_000
+    assert len(kept) == pytest.approx(every * (1 - 0.98 * 0.95), rel=0.03)
+    assert sum(audit for _, audit in kept) == pytest.approx(every * 0.02, rel=0.06)
+    by_head = np.bincount([number for number, _ in kept], minlength=100)
+    assert by_head.min() > 80
+    assert by_head[0] == pytest.approx(by_head.mean(), rel=0.3)

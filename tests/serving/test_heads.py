@@ -303,7 +303,9 @@ def test_heads_of_one_backbone_share_a_session_a_batch_and_a_pass() -> None:
             for name, array in expected.items():
                 if array.dtype.kind == "f":
                     assert np.allclose(answer[name], array, atol=1e-5)
+        bench.plane.fold()
         assert all(target.counts.requests == 3 for target in targets)
+        assert all(target.resident.hits == 3 for target in targets)
         bench.close()
 
     asyncio.run(asyncio.wait_for(work(), 60))
@@ -466,6 +468,7 @@ def test_many_heads_asked_at_once_over_http_answer_as_each_alone_does(tmp_path: 
                         assert one[key] == pytest.approx(other[key], abs=1e-5)
         targets = [server.server.plane.resolve(name) for name in names]
         assert len({id(target.resident.lane) for target in targets}) == 1
+        server.on_loop(server.server.plane.fold)
         counts = targets[3].counts
         assert counts.requests == counts.latency.count == counts.batch.count == requests
 

@@ -56,6 +56,9 @@ class GraphSession:
                 f"ONNX Runtime cannot load the graph: {str(error).splitlines()[0][:200]}",
                 code="MW3001",
             ) from error
+        # The wrapper keeps the whole file to try again on other providers, which is never asked for here.
+        if hasattr(self._session, "_model_bytes"):
+            self._session._model_bytes = None
         self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
 

@@ -9,7 +9,6 @@ from typing import Any
 LATENCY_BOUNDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
-Counted = tuple[int, float]
 ROW_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0)
 
 
@@ -27,6 +26,11 @@ class Histogram:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def add(self, other: Histogram) -> None:
+        """Add the values another one of the same bounds counted."""
+        self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
 
     @property
     def count(self) -> int:
@@ -76,13 +80,13 @@ class VersionCounts:
     shadow_dropped: int = 0
     shadow_different: int = 0
 
-    def answered(self, rows: int, latency: Counted, queue: Counted, batch: Counted) -> None:
-        """Count an answered request; each value comes with its place in the histogram (``Histogram.place``)."""
-        self.requests += 1
-        self.rows += rows
-        for histogram, (place, value) in ((self.latency, latency), (self.queue, queue), (self.batch, batch)):
-            histogram.counts[place] += 1
-            histogram.total += value
+    def add(self, other: VersionCounts) -> None:
+        """Add the requests another one counted."""
+        self.requests += other.requests
+        self.rows += other.rows
+        self.latency.add(other.latency)
+        self.queue.add(other.queue)
+        self.batch.add(other.batch)
 
     def failed(self, code: str) -> None:
         """Count an error."""

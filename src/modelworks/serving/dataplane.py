@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from modelworks.core.errors import ModelworksError
-from modelworks.serving.counters import LATENCY_BOUNDS, ROW_BOUNDS, VersionCounts
+from modelworks.serving.counters import VersionCounts
 from modelworks.serving.endpoints import Endpoint, find
 from modelworks.serving.errors import BadRequest, NotReady, RequestTooLarge
 from modelworks.serving.model import Answer, Done, ModelSource
@@ -19,13 +18,13 @@ from modelworks.serving.residency import Residency
 from modelworks.serving.resident import Resident, State
 from modelworks.serving.routing import Policy, Route, Target, check_finite_inputs
 from modelworks.serving.tensors import Array
-from modelworks.serving.together import infer_many
+from modelworks.serving.together import Tally, infer_many
 from modelworks.serving.work import Work, trailing_shapes
 
 _SHADOWS_UNDER_WAY = 64
 _NOT_READY = frozenset({State.QUARANTINED, State.FAILED, State.UNLOADED})
 Trace = Callable[["Target", Work, Exception | None, float], None]
-ObserveMany = Callable[[Work, Sequence[Answer], float], None]
+ObserveMany = Callable[[Work, Sequence[Answer], float, bool], None]
 Observe = Callable[["Target", Work, Answer, str | None, float], None]
 
 
@@ -67,6 +66,8 @@ class DataPlane:
         self._counts: dict[tuple[str, str], VersionCounts] = {}
         self._shadows = 0
         self._shadowed: set[str] = set()
+        self._tallies: dict[tuple[Target, ...], Tally] = {}
+        residency.before_evicting = self.fold
         self._finish = self._settled
         self._drained: asyncio.Event = asyncio.Event()
 
@@ -247,24 +248,25 @@ class DataPlane:
             for target in work.several:
                 target.counts.failed(code)
             return
-        queued = work.started - work.enqueued
-        told = (
-            (bisect_left(LATENCY_BOUNDS, latency), latency),
-            (bisect_left(LATENCY_BOUNDS, queued), queued),
-            (bisect_left(ROW_BOUNDS, work.batch_rows), float(work.batch_rows)),
-        )
-        rows = work.rows
-        for target in work.several:
-            target.counts.answered(rows, *told)
+        tally = self._tallies.get(work.several)
+        if tally is None:
+            tally = self._tallies[work.several] = Tally(work.several)
+        tally.add(work, latency)
         answers = answer["heads"]
         if self.observe_many is not None:
-            self.observe_many(work, answers, latency)
+            self.observe_many(work, answers, latency, tally.plain)
         if self._shadowed:
             for position, target in enumerate(work.several):
                 if target.endpoint in self._shadowed:
                     shadow = self.routes[target.endpoint].shadow
                     assert shadow is not None
                     self._mirror(target, shadow, work, answers[position])
+
+    def fold(self) -> None:
+        """Give every head its share of what was counted for several at once; done before counts are read."""
+        tallies, self._tallies = self._tallies, {}
+        for tally in tallies.values():
+            tally.give()
 
     def _mirror(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
         """Run a copy on the shadow in the background and compare; nothing here reaches the client."""

@@ -34,6 +34,7 @@ Prove = Callable[[ModelSource, LoadedModel], None]
 _HEAD_OVERHEAD = 2048
 _WORTH_CACHING_S = 200e-6
 _SMALL_SAMPLES = 16_384
+_TRIM_BYTES = 8 * 2**20
 _PLAUSIBLE_TIMES, _PLAUSIBLE_BYTES = 8, 32 * 2**20
 """A load that seems to have taken more than so many times its file, and so many bytes on top, is measured again."""
 
@@ -210,6 +211,9 @@ class Loader:
                 cost = time.thread_time()
                 loaded = self._build(source, model)
                 cost = time.thread_time() - cost
+                if len(model.onnx) > _TRIM_BYTES:
+                    # What only reading the file took, as much again as the model, is not left lying about.
+                    trim()
         except TrustError as error:
             self.quarantine(source.digest, error.message)
             raise Quarantined(f"Model '{source.name}' is quarantined: {error.message}") from error

@@ -3,59 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import math
 import os
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from modelworks.core.clock import Clock, SystemClock
-from modelworks.core.signature import CHARACTERS, NO_CHARACTER, Signature, Tensor
 from modelworks.serving.model import Answer
+from modelworks.serving.observed import ObservationLimits, Open, Seen, columns_of, make_small, schema_of
 from modelworks.serving.routing import Target
-from modelworks.serving.tensors import DTYPES, Array, to_list
+from modelworks.serving.tensors import Array
 from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
 _DAY_S = 86_400.0
 _FLUSH_S = 0.2
-_SEEN_BYTES = 1000
 _MANY_ROWS = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservationLimits:
-    """Limits of the log.
-
-    Attributes:
-        waiting: Requests that may wait to be written; more are dropped and counted.
-        rows: Rows of one request that are kept.
-        values: Values of one row of a tensor that are kept; larger tensors are kept as their digest.
-        flush_s: Longest time a request waits to be written.
-        file_rows: Rows after which a file is closed.
-        held_bytes: Bytes that wait to be written, over all files; beyond, requests wait and are dropped.
-        busy_share: Share of its time the writer may take; with very many files it falls behind ``flush_s`` instead.
-        retention_days: Days a file is kept.
-        most_bytes: Bytes of the whole log; the oldest files go first.
-    """
-
-    waiting: int = 2048
-    rows: int = 256
-    values: int = 1024
-    flush_s: float = 2.0
-    file_rows: int = 50_000
-    held_bytes: int = 16 * 2**20
-    busy_share: float = 0.1
-    retention_days: float = 90.0
-    most_bytes: int = 5 * 2**30
 
 
 @dataclass(slots=True)
@@ -65,30 +34,6 @@ class ObservationCounts:
     written: int = 0
     dropped: int = 0
     failed: int = 0
-
-
-@dataclass(slots=True)
-class _Seen:
-    endpoint: str
-    version: str
-    digest: str
-    signature: Signature
-    key: str | None
-    audit: bool
-    wall: float
-    latency_s: float
-    feeds: dict[str, Array]
-    answer: Answer
-    redact: frozenset[str]
-
-
-@dataclass(slots=True)
-class _Open:
-    signature: Signature
-    since: float
-    rows: int = 0
-    bytes: int = 0
-    parts: list[_Seen] = field(default_factory=list)
 
 
 class ObservationLog:
@@ -125,10 +70,10 @@ class ObservationLog:
         self._audit_share = audit_share
         self._clock = clock or SystemClock()
         self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
-        self._waiting: deque[_Seen] = deque()
+        self._waiting: deque[Seen] = deque()
         self._wake = threading.Event()
         self._closing = False
-        self._open: dict[tuple[str, str], _Open] = {}
+        self._open: dict[tuple[str, str], Open] = {}
         self._held = 0
         self._swept = 0.0
         self._number = 0
@@ -143,14 +88,32 @@ class ObservationLog:
         if audit or draw() < settings.get("observe", self._observe_share):
             self._keep(target, work, answer, key, latency_s, audit)
 
-    def offer_many(self, work: Work, answers: Sequence[Answer], latency_s: float) -> None:
-        """Maybe keep the answers of a request that asked several models; each is drawn for itself."""
+    def offer_many(self, work: Work, answers: Sequence[Answer], latency_s: float, plain: bool) -> None:
+        """Maybe keep the answers of a request that asked several models; each is drawn for itself.
+
+        ``plain`` says that none has shares of its own: then only those that are kept cost anything.
+        """
+        audits, observed = self._audit_share, self._observe_share
         draw = self._random.random
-        for position, target in enumerate(work.several):
-            settings = target.policy.settings
-            audit = draw() < (settings.get("audit", self._audit_share) if settings else self._audit_share)
-            if audit or draw() < settings.get("observe", self._observe_share):
-                self._keep(target, work, answers[position], work.key, latency_s, audit)
+        if not plain:
+            for position, target in enumerate(work.several):
+                settings = target.policy.settings
+                audit = draw() < settings.get("audit", audits)
+                if audit or draw() < settings.get("observe", observed):
+                    self._keep(target, work, answers[position], work.key, latency_s, audit)
+            return
+        share = 1.0 - (1.0 - audits) * (1.0 - observed)
+        if share <= 0.0:
+            return
+        # The gaps between those that are kept are geometric (Knuth, The Art of Computer Programming 2, 3.4.1).
+        scale = math.log1p(-share) if share < 1.0 else -math.inf
+        position = -1
+        while True:
+            position += 1 + int(math.log(1.0 - draw()) / scale)
+            if position >= len(work.several):
+                return
+            audit = draw() * share < audits
+            self._keep(work.several[position], work, answers[position], work.key, latency_s, audit)
 
     def _keep(
         self, target: Target, work: Work, answer: Answer, key: str | None, latency_s: float, audit: bool
@@ -160,7 +123,7 @@ class ObservationLog:
             return
         redact = frozenset(target.policy.settings.get("redact", ()))
         self._waiting.append(
-            _Seen(
+            Seen(
                 target.endpoint, target.number, target.digest, target.signature, key, audit, self._clock.wall(),
                 latency_s, work.feeds, answer, redact,
             )
@@ -201,12 +164,17 @@ class ObservationLog:
             self._flush(every=True)
 
     def _take(self) -> None:
+        last: dict[str, Array] | None = None
+        small: dict[str, Array] = {}
         while self._waiting and self._held < self.limits.held_bytes:
             seen = self._waiting.popleft()
             item = self._open.setdefault(
-                (seen.endpoint, seen.digest), _Open(seen.signature, since=time.monotonic())
+                (seen.endpoint, seen.digest), Open(seen.signature, since=time.monotonic())
             )
-            size = _make_small(seen, self.limits)
+            # Heads asked together saw the same rows: these are kept once.
+            sent = seen.feeds
+            size = make_small(seen, self.limits, small if sent is last else None)
+            last, small = sent, seen.feeds
             item.parts.append(seen)
             item.rows += len(next(iter(seen.feeds.values())))
             item.bytes += size
@@ -241,7 +209,7 @@ class ObservationLog:
         schema = schema_of(item.signature)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         coding = "zstd" if item.rows >= _MANY_ROWS else "snappy"
-        table = pa.table(_columns(item, self.limits), schema=schema)
+        table = pa.table(columns_of(item, self.limits), schema=schema)
         pq.write_table(table, temporary, compression=coding, use_dictionary=texts)
         temporary.rename(folder / name)
         pa.default_memory_pool().release_unused()
@@ -267,127 +235,3 @@ class ObservationLog:
                 return
             path.unlink(missing_ok=True)
             total -= size
-
-
-def schema_of(signature: Signature) -> Any:
-    """Return the Arrow schema of a package's log files: the same for every file of one signature."""
-    import pyarrow as pa
-
-    fields = [
-        pa.field("wall", pa.float64()),
-        pa.field("endpoint", pa.string()),
-        pa.field("version", pa.string()),
-        pa.field("digest", pa.string()),
-        pa.field("key", pa.string()),
-        pa.field("row", pa.int32()),
-        pa.field("audit", pa.bool_()),
-        pa.field("latency_ms", pa.float64()),
-    ]
-    for tensor in signature.inputs:
-        plain = pa.string() if _is_text(tensor) else _arrow_type(tensor, packed=_is_packed(tensor))
-        fields += [pa.field(f"in.{name}", plain) for name in tensor.columns or (tensor.name,)]
-    fields += [
-        pa.field(f"out.{tensor.name}", _arrow_type(tensor, packed=False)) for tensor in signature.outputs
-    ]
-    return pa.schema(fields)
-
-
-def _arrow_type(tensor: Tensor, *, packed: bool) -> Any:
-    import pyarrow as pa
-
-    plain = pa.string() if tensor.datatype == "BYTES" else pa.from_numpy_dtype(DTYPES[tensor.datatype])
-    if packed or len(tensor.shape) == 1:
-        return plain
-    return pa.struct([("sha256", pa.string()), ("shape", pa.list_(pa.int64())), ("values", pa.list_(plain))])
-
-
-def _make_small(seen: _Seen, limits: ObservationLimits) -> int:
-    """Cut a request down to the rows and values that are kept, in copies: views would keep whole bodies in memory.
-
-    Returns about how many bytes it takes then.
-    """
-    texts = {tensor.name for tensor in seen.signature.inputs if _is_text(tensor)}
-    seen.feeds = {
-        name: array[: limits.rows].copy() if name in texts else _small(array, limits)
-        for name, array in seen.feeds.items()
-    }
-    seen.answer = {name: _small(np.asarray(array), limits) for name, array in seen.answer.items()}
-    return _SEEN_BYTES + sum(int(array.nbytes) for array in (*seen.feeds.values(), *seen.answer.values()))
-
-
-def _small(array: Array, limits: ObservationLimits) -> Array:
-    rows = array[: limits.rows]
-    if rows.ndim == 1 or rows[0].size <= limits.values:
-        return rows.copy()
-    digests = np.empty(len(rows), object)
-    for index, row in enumerate(rows):
-        digests[index] = _kept(row, limits)
-    return digests
-
-
-def _columns(item: _Open, limits: ObservationLimits) -> dict[str, list[Any]]:
-    """Return the columns of a file: identity, inputs by column or tensor, outputs."""
-    found: dict[str, list[Any]] = {}
-    for seen in item.parts:
-        count = len(next(iter(seen.feeds.values())))
-        columns: dict[str, list[Any]] = {
-            "wall": [seen.wall] * count,
-            "endpoint": [seen.endpoint] * count,
-            "version": [seen.version] * count,
-            "digest": [seen.digest] * count,
-            "key": [seen.key] * count,
-            "row": list(range(count)),
-            "audit": [seen.audit] * count,
-            "latency_ms": [seen.latency_s * 1e3] * count,
-        }
-        for tensor in seen.signature.inputs:
-            for name, array in _named(tensor, seen.feeds[tensor.name]):
-                columns[f"in.{name}"] = _kept_column(array, name in seen.redact, limits)
-        for tensor in seen.signature.outputs:
-            values = seen.answer.get(tensor.name, np.empty(count, object))
-            columns[f"out.{tensor.name}"] = _kept_column(values, tensor.name in seen.redact, limits)
-        for name, kept in columns.items():
-            found.setdefault(name, []).extend(kept)
-    return found
-
-
-def _kept_column(array: Array, hidden: bool, limits: ObservationLimits) -> list[Any]:
-    if hidden:
-        return [None] * len(array)
-    if array.ndim == 1 and array.dtype != object:
-        return list(array.tolist())
-    return [_kept(value, limits) for value in array]
-
-
-def _is_packed(tensor: Tensor) -> bool:
-    return bool(tensor.columns) and not tensor.payload
-
-
-def _is_text(tensor: Tensor) -> bool:
-    return tensor.payload and tensor.name == CHARACTERS and len(tensor.columns) == 1
-
-
-def _named(tensor: Tensor, array: Array) -> list[tuple[str, Array]]:
-    """Return the columns of an input; the code points of a text become the text again."""
-    if _is_text(tensor):
-        texts = np.empty(len(array), object)
-        for index, codes in enumerate(array):
-            kept = codes[codes != NO_CHARACTER].astype("<u4").tobytes()
-            texts[index] = kept.decode("utf-32-le", "replace")
-        return [(tensor.columns[0], texts)]
-    if _is_packed(tensor):
-        return [(name, array[:, index]) for index, name in enumerate(tensor.columns)]
-    return [((tensor.columns or (tensor.name,))[0], array)]
-
-
-def _kept(value: Any, limits: ObservationLimits) -> Any:
-    if isinstance(value, np.ndarray):
-        if value.size > limits.values:
-            from modelworks.core.digest import digest_bytes
-
-            data = json.dumps(to_list(value)).encode() if value.dtype == object else value.tobytes()
-            return {"sha256": digest_bytes(data), "shape": list(value.shape), "values": None}
-        return {"sha256": None, "shape": list(value.shape), "values": to_list(value)}
-    if isinstance(value, np.generic):
-        return value.item()
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

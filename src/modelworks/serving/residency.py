@@ -74,6 +74,7 @@ class Residency:
         self.counts = ResidencyCounts()
         self.residents: dict[str, Resident] = {}
         self.on_change: Callable[[Resident], None] = _nothing
+        self.before_evicting: Callable[[], None] = _no_books
         self._loop = loop
         self._loader = loader
         self._pool = pool
@@ -125,9 +126,9 @@ class Residency:
             Quarantined: It may not be loaded.
             ModelTooLarge: It can never fit.
         """
-        for used in (resident,) if not work.several else [target.resident for target in work.several]:
-            used.hits += 1.0
-            used.clock = self._clock
+        if not work.several:
+            resident.hits += 1.0
+        resident.clock = self._clock
         lane = resident.lane
         if lane is not None and resident.state is State.READY:
             if resident.place is not None and not work.several:
@@ -349,6 +350,7 @@ class Residency:
         """
         if self.used_bytes <= bytes_left:
             return True
+        self.before_evicting()
         idle = [
             resident
             for resident in self.residents.values()
@@ -470,6 +472,10 @@ def _observe(future: Future[None]) -> None:
     """Mark an exception as seen: every waiter gets it through its own work."""
     if not future.cancelled():
         future.exception()
+
+
+def _no_books() -> None:
+    """Nobody counts uses for this one."""
 
 
 def _nothing(resident: Resident) -> None:

@@ -230,6 +230,7 @@ class Server:
             }
         except (ModelworksError, OSError, ValueError, KeyError) as error:
             _log.warning("changed state could not be read: %s", error)
+        self.plane.fold()
         for name, number, evidence in self.guard.look(self.plane.routes):
             task = self.loop.create_task(self._end_canary(name, number, evidence))
             self._guarding.add(task)

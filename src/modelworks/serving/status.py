@@ -42,6 +42,7 @@ def model_card(route: Route, *, short: bool) -> dict[str, Any]:
 
 def status(plane: DataPlane, *, connections: int = 0) -> dict[str, Any]:
     """Return the whole state: process, memory, and every version with its counts."""
+    plane.fold()
     residency = plane.residency
     return {
         "wall": time.time(),

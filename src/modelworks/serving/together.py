@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modelworks.core.errors import ModelworksError
+from modelworks.serving.counters import VersionCounts
 from modelworks.serving.errors import NonFiniteAnswer, NotReady
 from modelworks.serving.heads.stack import HeadBlock
 from modelworks.serving.lane import Lane
@@ -14,11 +15,43 @@ from modelworks.serving.model import Answer
 from modelworks.serving.resident import State
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import Array
+from modelworks.serving.work import Work
 
 if TYPE_CHECKING:
     from modelworks.serving.dataplane import DataPlane
 
 Answers = Sequence[Answer | ModelworksError]
+
+
+class Tally:
+    """What was counted for the same heads asked together, before each is given its share.
+
+    Attributes:
+        plain: Whether no head's endpoint has settings of its own.
+
+    Args:
+        targets: The heads.
+    """
+
+    def __init__(self, targets: tuple[Target, ...]) -> None:
+        self.plain = not any(target.policy.settings for target in targets)
+        self._targets = targets
+        self._counts = VersionCounts()
+
+    def add(self, work: Work, latency: float) -> None:
+        """Count one answered request."""
+        counts = self._counts
+        counts.requests += 1
+        counts.rows += work.rows
+        counts.latency.observe(latency)
+        counts.queue.observe(work.started - work.enqueued)
+        counts.batch.observe(work.batch_rows)
+
+    def give(self) -> None:
+        """Give every head its share."""
+        for target in self._targets:
+            target.counts.add(self._counts)
+            target.resident.hits += self._counts.requests
 
 
 async def infer_many(

@@ -381,11 +381,9 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         body = response.body
-        more = b""
-        if response.id:
-            more = b"x-request-id: %b\r\n" % response.id
-        for header in response.headers:
-            more += b"%b: %b\r\n" % header
+        more = b"x-request-id: %b\r\n" % response.id if response.id else b""
+        if response.headers:
+            more += b"".join(b"%b: %b\r\n" % header for header in response.headers)
         if close:
             more += b"connection: close\r\n"
         transport.write(

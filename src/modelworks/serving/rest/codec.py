@@ -108,13 +108,17 @@ def decode(body: bytes, json_length: str | None, signature: Signature) -> Asked:
 def _feeds(inputs: list[SentInput], tail: memoryview, signature: Signature) -> dict[str, Array]:
     feeds: dict[str, Array] = {}
     offset = 0
-    known = {tensor.name: tensor for tensor in signature.inputs}
+    known = signature.inputs
     for sent in inputs:
-        tensor = known.get(sent.name)
+        tensor = None
+        for candidate in known:
+            if candidate.name == sent.name:
+                tensor = candidate
+                break
         if tensor is None or sent.name in feeds:
             raise BadRequest(
                 f"Input '{sent.name[:100]}' {'occurs twice' if tensor else 'is not one of the model'}; "
-                f"it takes {', '.join(known)}.",
+                f"it takes {', '.join(tensor.name for tensor in known)}.",
                 code="MW1414",
             )
         check_datatype(tensor, sent.datatype)
@@ -137,7 +141,7 @@ def _feeds(inputs: list[SentInput], tail: memoryview, signature: Signature) -> d
     if offset != len(tail):
         raise BadRequest(f"{len(tail) - offset} bytes follow the last binary tensor.", code="MW1413")
     if len(feeds) != len(known):
-        missing = ", ".join(f"'{name}'" for name in known if name not in feeds)
+        missing = ", ".join(f"'{tensor.name}'" for tensor in known if tensor.name not in feeds)
         raise BadRequest(f"The model's input {missing} is missing.", code="MW1414")
     return feeds
 

@@ -8,6 +8,7 @@ from modelworks.serving.rest.message import Head
 
 MAX_HEADERS = 100
 _REMEMBERED = 4096
+_SHORT = 1024
 _SINGLE = frozenset({"host", "content-length", "transfer-encoding", "authorization", "content-type"})
 
 
@@ -36,6 +37,7 @@ class HeadParser:
     def __init__(self) -> None:
         self._bare: dict[bytes, Head] = {}
         self._sized: dict[bytes, Head] = {}
+        self._exact: dict[bytes, tuple[Head, int]] = {}
 
     def parse(self, data: bytes) -> tuple[Head, int]:
         """Return the parsed head and the length of the body: 0 if there is none, -1 if it is chunked.
@@ -43,6 +45,17 @@ class HeadParser:
         Raises:
             BadHead: It is malformed, ambiguous or of a kind that is not served.
         """
+        found = self._exact.get(data)
+        if found is not None:
+            return found
+        found = self._parse(data)
+        if len(data) <= _SHORT:
+            if len(self._exact) >= _REMEMBERED:
+                self._exact.clear()
+            self._exact[data] = found
+        return found
+
+    def _parse(self, data: bytes) -> tuple[Head, int]:
         start = data.find(b"\r\nContent-Length: ")
         if start < 0:
             start = data.find(b"\r\ncontent-length: ")

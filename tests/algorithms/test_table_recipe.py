@@ -10,12 +10,14 @@ import pytest
 
 from modelworks.algorithms import TableRecipe
 from modelworks.algorithms.tables import RECIPE_VERSION, ensemble
+from modelworks.algorithms.tables.portfolio import default_portfolio
 from modelworks.core.budget import Budget
 from modelworks.core.task import Limits, TaskKind
 from modelworks.testing import estimator_suite
 from modelworks.testing.estimator_suite import answers, sample_table
+from modelworks.training.problem import Problem
 
-PORTFOLIO = (5, "b53276946205")
+PORTFOLIO = (6, "b53276946205")
 CASES = estimator_suite.cases(TableRecipe().card.kinds)
 
 
@@ -65,6 +67,15 @@ def test_memory_decides_which_members_run() -> None:
     train = sample_table(TaskKind.REGRESSION)
     model = TableRecipe(order=("kernel", "forgotten", "linear")).fit(train, None, Budget(60), 0)
     assert [member["name"] for member in model.diagnostics["members"]] == ["kernel", "linear"]
+
+
+def test_memory_brings_no_member_that_the_plan_of_large_tables_spares() -> None:
+    rows = 60_000
+    problem = Problem(
+        kind=TaskKind.REGRESSION, target=np.zeros(rows), folds=np.zeros(rows, dtype=np.int8), classes=0
+    )
+    found = default_portfolio().entrants(problem, (), order=("boosted", "kernel", "forest"))
+    assert [spec.name for spec in found] == ["boosted_large"]
 
 
 def test_the_leaderboard_explains_every_member() -> None:

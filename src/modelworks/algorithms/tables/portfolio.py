@@ -146,13 +146,14 @@ class Portfolio:
     def entrants(
         self, problem: Problem, features: Sequence[Feature], order: Sequence[str] = ()
     ) -> list[MemberSpec]:
-        """Return the members to try: those of ``order`` that exist and suit the problem, else the plan's own.
+        """Return the members to try: those of the plan that ``order`` names, else all of it; of them those that suit.
 
-        Names in ``order`` that the portfolio does not have are left out: memory may be older than the portfolio.
+        Other names in ``order`` are left out: memory may be older than the portfolio, and what was learned on small
+        tables must not bring members to large ones that their plan spares for their cost.
         """
-        known = {spec.name for spec in self.members}
-        advised = [self.member(name) for name in dict.fromkeys(order) if name in known]
         planned = [self.member(name) for name in self.plan(problem).members]
+        by_name = {spec.name: spec for spec in planned}
+        advised = [by_name[name] for name in dict.fromkeys(order) if name in by_name]
         fitting = [spec for spec in advised if spec.suits(problem, features)]
         return fitting or [spec for spec in planned if spec.suits(problem, features)]
 

@@ -46,8 +46,8 @@ class TableRecipe:
         limits: Size and latency the model must keep.
         metric: Metric of the task; steers the decision threshold.
         quantiles: Levels of the interval output of a regression; empty = none.
-        order: Members that won on similar tables (from the memory of earlier tasks): they alone run, in this
-            order; empty, or none of them known = the portfolio's own plan.
+        order: Members that won on similar tables (from the memory of earlier tasks): of the portfolio's plan for
+            the table they alone run, in this order; empty, or none of them in the plan = the whole plan.
         portfolio: Members and plans; the shipped one by default.
         keep_oof: Whether ``diagnostics["oof"]`` holds the out-of-fold scores of pool and members.
     """

@@ -16,7 +16,15 @@ from modelworks.algorithms.plugins import backbone_source
 from modelworks.core.backbone import Backbone
 from modelworks.testing import backbone_suite
 
-NAMES = ("images.patches", "images.pixels", "text.ngrams", "text.shape", "series.kernels", "series.moments")
+NAMES = (
+    "images.patches",
+    "images.pixels",
+    "text.ngrams",
+    "text.shape",
+    "series.kernels",
+    "series.spectra",
+    "series.moments",
+)
 TEMPLATE = Path(__file__).parents[2] / "examples" / "plugin_template"
 
 

@@ -82,3 +82,47 @@ def test_a_stream_that_is_too_short_is_refused() -> None:
     with pytest.raises(DataError, match="normal windows") as caught:
         AnomalyRecipe().fit_native(stream(50, event=False).cut(10), Budget(20), 0)
     assert caught.value.error_code == "MW1190"
+
+
+def drifting(length: int = 3000, seed: int = 1) -> Panel:
+    """One channel whose level moves for good twice; a burst near the end, which lasts."""
+    rng = np.random.default_rng(seed)
+    values = (
+        rng.normal(size=length)
+        + np.where(np.arange(length) > 1500, 8.0, 0)
+        + np.where(np.arange(length) > 2100, 8.0, 0)
+    )
+    values[2700:2760] += 30
+    return panel_of_arrays([values], season=1)
+
+
+def test_an_event_is_alarmed_once_and_a_new_level_becomes_usual() -> None:
+    panel = drifting()
+    found = {}
+    for alarm in ("state", "event"):
+        model, native = AnomalyRecipe(alarm=alarm).fit_native(panel.cut(2000), Budget(20), 0)
+        seen = windows(panel, model.signature.inputs[0].shape[2], 1000)
+        outputs, wanted = GraphSession(model.onnx).run({"history": seen.history}), native.predict(seen)
+        assert np.allclose(outputs["score"], wanted["score"], rtol=1e-3, atol=1e-3)
+        assert model.diagnostics["alarm"] == alarm
+        found[alarm] = np.flatnonzero(outputs["anomalous"]) + 1000
+    # The state lasts as long as the level is not the one of the training stretch.
+    assert len(found["state"]) > 1400
+    # Both new levels and the burst are told near their beginning, and little else.
+    for begin in (1501, 2101, 2700):
+        assert ((found["event"] >= begin) & (found["event"] < begin + 25)).any(), found["event"]
+    assert len(found["event"]) <= 6, found["event"]
+
+
+def test_the_metric_of_events_asks_for_alarms_of_events() -> None:
+    assert AnomalyRecipe(metric="nab_score").once and AnomalyRecipe(metric="f1", alarm="event").once
+    assert not AnomalyRecipe(metric="nab_score", alarm="state").once and not AnomalyRecipe().once
+
+
+def test_fewer_alarms_where_fewer_are_allowed() -> None:
+    panel = stream(event=False).cut(500)
+    thresholds = [
+        AnomalyRecipe(false_alarm_rate=rate).fit_native(panel, Budget(20), 0)[1].threshold
+        for rate in (0.05, 1e-3, 1e-6)
+    ]
+    assert thresholds[0] < thresholds[1] <= thresholds[2]

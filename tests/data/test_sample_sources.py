@@ -22,6 +22,7 @@ from modelworks.data.samples.archive import open_files
 from modelworks.data.samples.images import read_image_folder, read_listed_images
 from modelworks.data.samples.series import (
     decode_wav,
+    read_listed_sounds,
     read_long,
     read_ts,
     read_wav_folder,
@@ -191,3 +192,52 @@ def test_spoken_digits_are_read() -> None:
     found = read_wav_folder(source)
     assert found.table.num_rows == 1080
     assert sorted(set(found.table.column("label").to_pylist())) == [str(digit) for digit in range(10)]
+
+
+def _wav(value: int = 0, length: int = 40) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as writer:
+        writer.setparams((1, 2, 8000, 0, "NONE", ""))
+        writer.writeframes(np.full(length, value, "<i2").tobytes())
+    return buffer.getvalue()
+
+
+def test_sounds_of_two_parts_keep_their_labels(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for kind in ("hum", "hiss"):
+            (tmp_path / "named" / part).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "named" / part / f"{kind}_1.wav").write_bytes(_wav(3))
+            (tmp_path / "foldered" / part / kind).mkdir(parents=True)
+            (tmp_path / "foldered" / part / kind / "1.wav").write_bytes(_wav(3))
+    for form in ("named", "foldered"):
+        table = read_wav_folder(tmp_path / form).table
+        assert sorted(table.column("label").to_pylist()) == ["hiss", "hiss", "hum", "hum"]
+        assert sorted(table.column("part").to_pylist()) == ["test", "test", "train", "train"]
+
+
+def test_listed_sounds_keep_their_rows(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for index in range(3):
+        (tmp_path / "clips" / f"{index}.wav").write_bytes(_wav(index) if index < 2 else b"no sound")
+    labels = pa.table({"clip": ["1.wav", "gone.wav", "./0.wav", "2.wav"], "fault": ["b", "x", "a", "y"]})
+    read = read_listed_sounds(labels, "clip", tmp_path / "clips")
+    assert read.table.column("fault").to_pylist() == ["b", "a"]
+    assert stack_series(read.table.column("series"))[:, 0, 0].tolist() == [1 / 32768, 0.0]
+    assert [item["_text"] for item in read.bad] == ["gone.wav", "2.wav"]
+    with pytest.raises(DataError, match="names a readable wav file"):
+        read_listed_sounds(labels.slice(1, 1), "clip", tmp_path / "clips")
+
+
+def test_windows_of_a_long_table_end_at_the_last_moment_and_carry_its_columns() -> None:
+    rows = [
+        {"unit": unit, "cycle": cycle, "heat": 10.0 * unit + cycle, "life": size - cycle}
+        for unit, size in ((1, 7), (2, 2))
+        for cycle in range(size, 0, -1)
+    ]
+    read = read_long(pa.Table.from_pylist(rows), "unit", "cycle", ["heat"], window=3, stride=2)
+    assert read.table.column("unit").to_pylist() == [1, 1, 1, 2]
+    assert read.table.column("cycle").to_pylist() == [3, 5, 7, 2]
+    assert read.table.column("life").to_pylist() == [4, 2, 0, 0]
+    values = stack_series(read.table.column("series"))[:, 0]
+    assert values[:3].tolist() == [[11, 12, 13], [13, 14, 15], [15, 16, 17]]
+    assert np.isnan(values[3, 0]) and values[3, 1:].tolist() == [21, 22]

@@ -58,3 +58,27 @@ def test_faults_of_a_pump_are_found(mw: CommandLine, tmp_path: Path) -> None:
         "horizon=3",
     )
     assert refused.returncode and "MW1241" in refused.stderr
+
+
+def test_alarms_of_events_and_what_moved_them(mw: CommandLine, tmp_path: Path) -> None:
+    write(tmp_path / "pump.csv", label=True)
+    done = mw.json(
+        "produce", str(tmp_path / "pump.csv"), "--target", "fault", "--kind", "anomaly", "--metric", "nab_score",
+        "--test-share", "0.5", "--option", "season=24", "--name", "events",
+    )  # fmt: skip
+    (line,) = done["lines"]
+    assert line["verdict"]["kind"] == "released", line["verdict"]
+    rows = mw.json("predict", "events", str(tmp_path / "pump.csv"))
+    alarms = np.flatnonzero([row["anomalous"] for row in rows])
+    judged = alarms[alarms >= 1000]
+    # Each sealed event is told once or twice, and hardly anything else is.
+    assert 3 <= len(judged) <= 8, judged
+    told = mw.json("explain", "events")
+    assert told["contributions"] and told["base_is"] == "the same series held at its mean"
+    total = told["base"] + sum(item["contribution"] for item in told["contributions"])
+    assert abs(total - told["prediction"]) < 1e-3 * max(1, abs(told["prediction"]))
+    for option in ("alarm=evnt", "false_alarm_rate=2"):
+        refused = mw.run(
+            "produce", str(tmp_path / "pump.csv"), "--target", "fault", "--kind", "anomaly", "--option", option,
+        )  # fmt: skip
+        assert refused.returncode and ("MW1253" in refused.stderr or "MW1254" in refused.stderr)

@@ -39,6 +39,8 @@ def test_passengers_are_forecast(mw: CommandLine, tables: Path, tmp_path: Path) 
     assert [row["time"][:10] for row in rows[:2]] == ["1961-01-01", "1961-02-01"] and len(rows) == 12
     for row in rows:
         assert float(row["q0.05"]) <= float(row["prediction"]) <= float(row["q0.95"])
+    told = mw.json("explain", "passengers")
+    assert told["contributions"][0]["column"] == "history, 45 to 48 of 48"
     # What is judged is what answers: without the last year, the forecast meets it.
     with (tables / "air_passengers.csv").open(newline="") as stream:
         lines = stream.read().splitlines()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -158,3 +160,18 @@ def test_calibration_does_not_hang_on_the_scale_of_scores(scale: float) -> None:
     usual, usual_shift = platt_many(scores, positive, np.ones((300, 1), bool))
     assert slope[0] * scale == pytest.approx(usual[0], rel=0.02) and usual[0] > 0.5
     assert shift[0] == pytest.approx(usual_shift[0], abs=0.05)
+
+
+def test_samples_that_hang_together_are_held_out_together() -> None:
+    rng = np.random.default_rng(8)
+    owner = np.repeat(np.arange(30), 12)
+    own = rng.normal(size=(30, 60))
+    x = (np.repeat(own, 12, axis=0) + 0.1 * rng.normal(size=(360, 60))).astype(np.float32)
+    y = rng.normal(size=30)[owner]  # a number per owner, which says nothing about others
+    task = HeadTask(name="r", labels=y, classes=0, folds=(owner % 5).astype(np.int8))
+    alone = fit_heads(x, [task])[0]
+    whole = fit_heads(x, [replace(task, grouped=True)])[0]
+    # Siblings give the number away; whole owners left out show that there is nothing to learn.
+    assert whole.loss > 0.7 * y.var()
+    assert whole.setting["penalty"] > alone.setting["penalty"]
+    assert sorted(whole.held.tolist()) == list(range(360))

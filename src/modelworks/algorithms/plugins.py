@@ -31,6 +31,8 @@ _BUILT_IN_BACKBONES = {
     "text.minilm": ("modelworks.algorithms.backbones.minilm", "MinilmSource", "minilm"),
     "text.shape": ("modelworks.algorithms.backbones.reference", "TextShapeSource", ""),
     "series.kernels": ("modelworks.algorithms.backbones.sources", "KernelSource", ""),
+    "series.levels": ("modelworks.algorithms.backbones.levels", "LevelSource", ""),
+    "series.spectra": ("modelworks.algorithms.backbones.spectra", "SpectraSource", ""),
     "series.moments": ("modelworks.algorithms.backbones.reference", "SeriesMomentSource", ""),
 }
 _HEADS = "samples.heads"
@@ -48,8 +50,12 @@ _RECIPES: dict[tuple[str, str], str] = {
 _CHOICES: dict[str, tuple[str, ...]] = {
     "image": ("images.patches",),
     "text": ("text.ngrams",),
-    "series": ("series.kernels",),
+    "series": ("series.kernels", "series.levels"),
 }
+_FOR_SIGNALS = ("series.spectra",)
+LONG_SIGNAL, FEW_CHANNELS = 1000, 3
+"""From so many values, in at most so many channels, series are signals that may be told apart by their spectra."""
+
 REFERENCES: Mapping[str, str] = {
     "image": "images.pixels",
     "text": "text.shape",
@@ -165,9 +171,16 @@ def stacked(recipe: str) -> bool:
     return recipe == _HEADS
 
 
-def backbone_choices(modality: Modality) -> tuple[str, ...]:
-    """Return the backbones that are compared for a task on ``modality`` when none is named."""
-    return _CHOICES[modality]
+def backbone_choices(modality: Modality, values: int = 0, channels: int = 1) -> tuple[str, ...]:
+    """Return the backbones that are compared for a task when none is named.
+
+    Args:
+        modality: What the samples are.
+        values: Series: values of the longest.
+        channels: Series: their channels.
+    """
+    long = modality == "series" and values >= LONG_SIGNAL and channels <= FEW_CHANNELS
+    return _CHOICES[modality] + (_FOR_SIGNALS if long else ())
 
 
 def _loader(what: str, name: str, module: str, attribute: str, extra: str) -> Callable[[], Any]:

@@ -238,8 +238,10 @@ def explanation_table(data: Mapping[str, Any]) -> Group:
         for item in data["contributions"]
     ]
     what = f"p({data['class']})" if data["class"] else "prediction"
-    head = f"{data['model']}: {what} = {data['prediction']:.4g}; a typical row has {data['base']:.4g}\n"
-    note = f"\n{data['method']}, against {data['background_rows']} typical rows of the package"
+    base = data.get("base_is", "a typical row")
+    head = f"{data['model']}: {what} = {data['prediction']:.4g}; {base} has {data['base']:.4g}\n"
+    against = base if "base_is" in data else f"{data['background_rows']} typical rows of the package"
+    note = f"\n{data['method']}, against {against}"
     return Group(Text(head), table("column", "value", "moves it by", rows=rows, right=(2,)), Text(note))
 
 

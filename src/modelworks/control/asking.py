@@ -106,6 +106,19 @@ class Answers:
             path.write_text(self.csv(), encoding="utf-8")
 
 
+def _named(answers: pa.Table, table: pa.Table, reading: Mapping[str, Any]) -> pa.Table:
+    """Put what tells samples apart before their answers: file names, or the series and moment of a window."""
+    from modelworks.data.samples.images import FILE
+
+    names = (FILE, reading.get("series_key"), reading.get("series_time"))
+    found = [name for name in names if name in table.column_names and name not in answers.column_names]
+    for place, name in enumerate(found):
+        column = table.column(name)
+        plain = column.cast(column.type.value_type) if hasattr(column.type, "value_type") else column
+        answers = answers.add_column(place, name, plain)
+    return answers
+
+
 class Asker:
     """A loaded model: its graph in ONNX Runtime and the typing of its columns.
 
@@ -131,9 +144,10 @@ class Asker:
         from modelworks.data.samples.payload import payload_values
         from modelworks.production.reading import read_options, read_source
 
+        given: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(prefix="modelworks-") as folder:
             if isinstance(source, (str, Path)):
-                given = dict(reading or {})
+                given = {**self.package.manifest.dataset.get("reading", {}), **(reading or {})}
                 files = given.pop("files", None)
                 read_source(source, Path(folder), given, files=Path(files) if files else None)
             else:
@@ -146,8 +160,9 @@ class Asker:
             present = [name for name in self.schema.names if name in table.column_names]
             if self.samples:
                 columns = {name: payload_values(table, name) for name in present}
-            else:
-                columns = typed_columns(table.select(present), self.schema, present)
+                answers = self._tabulate(self.outputs(columns, table.num_rows))
+                return Answers(_named(answers, table, given))
+            columns = typed_columns(table.select(present), self.schema, present)
             return Answers(self._tabulate(self.outputs(columns, table.num_rows)))
 
     def answer_rows(self, rows: Sequence[Mapping[str, Any]]) -> Answers:
@@ -184,11 +199,23 @@ class Asker:
             UsageError: It is neither.
         """
         from modelworks.compute.feeds import pack_rows
+        from modelworks.control.explaining_series import explain_series, of_series
         from modelworks.evaluation import explain
 
         examples = self.package.examples["rows"]
         values = self._row(row, examples)
         signature = self.package.signature
+        if of_series(signature):
+            found = explain_series(signature, self._session.run_batched, pack_rows(signature, [values]))
+            answer = found["answer"]
+            name = signature.classes[answer] if signature.classes else ""
+            return {"model": self.package.manifest.name, "row": values, "class": name, **found}
+        if self.samples:
+            raise UsageError(
+                "Only rows of columns and series are explained one by one.",
+                code="MW1343",
+                hint="the report of the package shows the samples that look most alike",
+            )
         typical = [example for example in examples[:-GOLDEN_MADE_UP] if example != values] or examples[:1]
 
         def unpacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 UNUSED, TRAINS, SEALED = 0, 1, 2
 
 
+HANGING = 0.2
+"""Share of training rows with a sibling (copy, group) from which leaving out one row says nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Parted:
     """One task with its rows parted; ``sealed`` names its sealed samples by what they hold."""
@@ -180,6 +184,7 @@ def _training(
             folds=folds[pool],
             embeddings=embeddings,
             backbones=backbones,
+            grouped=one.split.duplicates > HANGING * len(one.split.train),
         )
     return found
 

@@ -47,6 +47,18 @@ READING: dict[str, Shape] = {
     ),
     "series_key": Text(help="Column of a long table that says which series a row belongs to."),
     "series_time": Text(help="Column of a long table that orders the rows of a series."),
+    "series_window": Number(
+        help="Long table: so many rows up to each moment are a sample, with that moment's other columns.",
+        low=2,
+        high=100_000,
+        whole=True,
+    ),
+    "series_stride": Number(
+        help="Moments from one such window to the next; the last moment of a series always ends one.",
+        low=1,
+        high=100_000,
+        whole=True,
+    ),
 }
 
 SETTINGS: dict[str, Shape] = {

@@ -19,6 +19,9 @@ AFTER_COST = (1.0, 1e-7)
 """CPU-seconds of everything about a task but its fit (survey, baselines, scoring, papers, replay, scheduling): a base,
 and per row x feature x output. Measured with ``benchmarks/order200``, as the others here."""
 
+USUAL_VALUES = 256
+"""Values of a series whose embedding takes what its card says; longer ones take as many times longer."""
+
 EMBED_COST, HEAD_COST, SAMPLE_AFTER = 0.2, 1e-4, 0.8
 """CPU-seconds of a task over samples: fixed, per row of its head, and of everything after."""
 
@@ -87,6 +90,7 @@ def plan_task(
     targets: Mapping[str, Any],
     lessons: Sequence[Lesson],
     peers: int = 1,
+    values: int = 0,
 ) -> Planned:
     """Plan one task from what ``ingest`` found about its table.
 
@@ -96,6 +100,7 @@ def plan_task(
         targets: What each column would be as a target (``survey.target_facts``).
         lessons: What memory holds.
         peers: Tasks of the line, which share what is done once for the table.
+        values: Values of the longest series among its samples, 0 without any.
 
     Raises:
         TaskError: The task asks for a metric that its kind does not know, or its samples cannot be used.
@@ -105,7 +110,7 @@ def plan_task(
     if is_stream(task):
         return _plan_stream(line, task, schema)
     if task.modality != "table":
-        return _plan_samples(line, task, schema, (kind, reason, counts, rows), peers)
+        return _plan_samples(line, task, schema, (kind, reason, counts, rows), peers, values)
     features = feature_columns(schema, task)
     train = round(rows * (1 - task.split.test_share)) if task.split.test_data is None else rows
     facts = facts_of(schema, features, kind, max(1, train), counts)
@@ -120,7 +125,7 @@ def plan_task(
 
 
 def _plan_samples(
-    line: Line, task: Task, schema: Schema, answer: tuple[str, str, list[int], int], peers: int
+    line: Line, task: Task, schema: Schema, answer: tuple[str, str, list[int], int], peers: int, values: int
 ) -> Planned:
     """Plan a task over images, texts or series: a share of the embedding, and a head."""
     from modelworks.algorithms.plugins import REFERENCES, backbone_source, recipe_for
@@ -146,6 +151,7 @@ def _plan_samples(
         known = encoder_cost(line, name, task)
         each = backbone_source(name)().card.cost_ms if known is None else known
         looks += each * schema.rows / 1000
+    looks *= max(1.0, values / USUAL_VALUES)
     cost = EMBED_COST + looks / peers + HEAD_COST * rows
     network = task.limits.budget_s if may_escalate(task) else 0.0
     always = network if task.options.get("escalate") == "always" else 0.0

@@ -32,9 +32,11 @@ from modelworks.production.order import Line, Order, in_order_of_work
 from modelworks.production.order_tasks import expand
 from modelworks.production.papers import REPORT
 from modelworks.production.plan import READ_COST, Plan, plan_task
+from modelworks.production.reading import series_settings
 from modelworks.production.release import Releases
 from modelworks.production.results import LineResult
 from modelworks.production.sample_calls import (
+    as_read,
     backbones_of,
     embed_params,
     escalate_call,
@@ -211,7 +213,8 @@ class Producer:
         try:
             found = handle.result()
             schema = Schema.from_json(found["schema"])
-            tasks = [without_paths(task) for task in expand(line, schema)]
+            series = found["report"].get("series", {})
+            tasks = [as_read(without_paths(task), series) for task in expand(line, schema)]
             peers = of_samples(tasks)
             lessons = list(self._lessons.values())
             for task in tasks:
@@ -219,7 +222,9 @@ class Producer:
                 if task.name != line.name:
                     again = self._read_line(line, task.name)
                     table = again if again is not None else handle
-                planned = plan_task(line, task, schema, found["targets"], lessons, len(tasks))
+                planned = plan_task(
+                    line, task, schema, found["targets"], lessons, len(tasks), series.get("values", 0)
+                )
                 self.plan.tasks.append(planned)
                 work = Work(planned, table, peers if planned.task in peers else ())
                 heapq.heappush(self._ready, (planned.rank, next(self._number), work))
@@ -373,7 +378,11 @@ class Producer:
             test, digest_json([model, data]), label=task.name, purpose="evaluate"
         )
         facts = {
-            "dataset": {"digest": work.table.tree, "name": task.data},
+            "dataset": {
+                "digest": work.table.tree,
+                "name": task.data,
+                **({"reading": series} if (series := series_settings(work.planned.line.reading)) else {}),
+            },
             "steps": {"fit": handle.key},
             "test": work.fitted["test"],
             "looks": work.look,

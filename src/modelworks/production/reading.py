@@ -14,8 +14,21 @@ if TYPE_CHECKING:
     from modelworks.data.samples.ingestion import SampleReading
 
 SEALED_FROM = "sealed_from"
-_SAMPLES = ("file_column", "skip", "series_values", "series_key", "series_time")
+_SAMPLES = (
+    "file_column",
+    "skip",
+    "series_values",
+    "series_key",
+    "series_time",
+    "series_window",
+    "series_stride",
+)
 """Settings of ``reading`` that are about samples."""
+
+
+def series_settings(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a table of series is read, which a package remembers: whoever asks it sends such tables too."""
+    return {name: reading[name] for name in _SAMPLES if name.startswith("series_") and name in reading}
 
 
 def read_options(reading: Mapping[str, Any]) -> ReadOptions:
@@ -42,6 +55,8 @@ def sample_reading(reading: Mapping[str, Any], files: Path | None = None) -> Sam
         values=tuple(reading.get("series_values", ())),
         key=reading.get("series_key"),
         time=reading.get("series_time"),
+        window=int(reading.get("series_window", 0)),
+        stride=int(reading.get("series_stride", 1)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,31 @@ def backbones_of(task: Task) -> tuple[str, ...]:
     from modelworks.algorithms.plugins import backbone_choices
 
     return named_backbones(task.options) or backbone_choices(task.modality)
+
+
+def as_read(task: Task, series: Mapping[str, Any]) -> Task:
+    """Return a task on series with what their reading suggests, unless it says otherwise.
+
+    Windows of one series stay on one side of the split; long signals are looked at by more encoders.
+
+    Args:
+        task: A task of any kind.
+        series: ``values`` and ``channels`` of the table's series and the column ``windows_of`` that tells apart what
+            windows were cut from; empty where there are none.
+    """
+    from modelworks.algorithms.plugins import backbone_choices
+
+    if task.modality != "series" or not series or is_stream(task):
+        return task
+    split, key = task.split, series.get("windows_of")
+    if key and split.kind == "auto" and not split.group and not split.time:
+        task = replace(task, split=replace(split, group=str(key)))
+    if "backbone" in task.options:
+        return task
+    names = backbone_choices(task.modality, series["values"], series["channels"])
+    if names == backbone_choices(task.modality):
+        return task
+    return replace(task, options={**task.options, "backbone": list(names)})
 
 
 def embed_params(work: Work, name: str) -> dict[str, Any]:

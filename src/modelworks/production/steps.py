@@ -16,7 +16,7 @@ HOUSE = "modelworks.production"
 
 
 @step(
-    version=3,
+    version=4,
     outputs=("table.arrow", "schema.json", "profile.json"),
     sources=(f"{HOUSE}.reading", f"{HOUSE}.sources", f"{HOUSE}.survey", f"{HOUSE}.fitting"),
 )
@@ -76,7 +76,7 @@ def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=4,
+    version=5,
     outputs=("embeddings.npy", "backbone.onnx", "backbone.json"),
     sources=(
         f"{HOUSE}.embedding",
@@ -128,7 +128,7 @@ def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=3,
+    version=4,
     outputs=("model.onnx", "fit.json", "first.npy"),
     sources=(
         f"{HOUSE}.stream_fitting",
@@ -146,7 +146,7 @@ def fit_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) ->
 
 
 @step(
-    version=2,
+    version=3,
     outputs=("judged.json",),
     sources=(
         f"{HOUSE}.stream_judging",
@@ -213,7 +213,7 @@ def fit_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) ->
 
 
 @step(
-    version=6,
+    version=7,
     outputs=("judged.json",),
     sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.sample_showing", f"{HOUSE}.judging", f"{HOUSE}.papers"),
 )

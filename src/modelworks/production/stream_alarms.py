@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from modelworks.core.estimator import FittedModel
     from modelworks.data.samples.panel import Panel
 
-AT_ONCE = 4096
+AT_ONCE = 512
 EXAMPLES = 3
 SHOWN_STREAMS, SHOWN_POINTS = 6, 400
 

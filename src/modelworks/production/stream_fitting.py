@@ -68,7 +68,7 @@ def fit_stream(table_folder: Path, task: Task, folder: Path) -> dict[str, Any]:
         if kind is TaskKind.FORECAST:
             fitted = _forecaster(before, task, metric, horizon)
         else:
-            fitted = _detector(before, task)
+            fitted = _detector(before, task, metric)
     (folder / MODEL).write_bytes(fitted.model.onnx)
     for name, baseline in fitted.baselines.items():
         (folder / baseline_file(name)).write_bytes(baseline.onnx)
@@ -114,7 +114,7 @@ def _forecaster(before: Panel, task: Task, metric: str, horizon: int) -> Fitted:
     )
 
 
-def _detector(before: Panel, task: Task) -> Fitted:
+def _detector(before: Panel, task: Task, metric: str) -> Fitted:
     """Fit on what is not labelled anomalous before the sealed end."""
     import numpy as np
 
@@ -126,19 +126,21 @@ def _detector(before: Panel, task: Task) -> Fitted:
 
     assert task.kind is not None
     streams, labels = without_label(before)
-    given = {"window": task.options["window"]} if "window" in task.options else {}
-    recipe = estimator(recipe_for("series", task.kind))(**given)
+    given = {
+        name: task.options[name] for name in ("window", "alarm", "false_alarm_rate") if name in task.options
+    }
+    recipe = estimator(recipe_for("series", task.kind))(metric=metric, **given)
     normal = [item != 1 for item in labels]
     model, native = recipe.fit_native(streams, Budget(task.limits.budget_s), task.seed, normal)
     ends = [np.arange(max(1, size - CHECKED_WINDOWS), size + 1) for size in streams.lengths.tolist()]
-    windows = cut(streams, native.length, 1, ends)
+    windows = cut(streams, native.length + native.memory, 1, ends)
     found = GraphSession(model.onnx).run({HISTORY: windows.history})
     wanted = native.predict(windows)
     gap = np.abs(found["score"] - wanted["score"]) / np.maximum(1.0, wanted["score"])
     model.diagnostics["measured"] = {"parity": float(gap.max())}
     return Fitted(
         model=model,
-        baselines=baselines(len(streams.channels), native.length),
+        baselines=baselines(len(streams.channels), native.length + native.memory),
         recipe={"name": recipe.card.name, "version": recipe.card.version},
     )
 

@@ -21,8 +21,9 @@ STREAM_KINDS = frozenset({TaskKind.FORECAST, TaskKind.ANOMALY})
 NUMBERS = frozenset({ColumnKind.NUMBER, ColumnKind.INTEGER_CATEGORY, ColumnKind.BOOLEAN, ColumnKind.ORDERED})
 OPTIONS = {
     TaskKind.FORECAST: ("horizon", "window", "stretch", "season", "time", "series", "past", "known"),
-    TaskKind.ANOMALY: ("window", "season", "time", "series"),
+    TaskKind.ANOMALY: ("window", "season", "time", "series", "alarm", "false_alarm_rate"),
 }
+ALARMS = ("state", "event")
 MOST_ORIGINS = 2000
 FEWEST_AHEAD, MOST_AHEAD = 1, 2000
 
@@ -135,6 +136,19 @@ def _check_options(task: Task) -> None:
                 code="MW1241",
                 hint="options: " + ", ".join(options),
             )
+    alarm, rate = task.options.get("alarm", ALARMS[0]), task.options.get("false_alarm_rate", 0.01)
+    if alarm not in ALARMS:
+        raise TaskError(
+            f"'{task.name}': alarm is {alarm!r:.40}.{close_matches(str(alarm), ALARMS)}",
+            code="MW1253",
+            hint="--option alarm=state (as long as it lasts) or alarm=event (once per event)",
+        )
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 0.5:
+        raise TaskError(
+            f"'{task.name}': false_alarm_rate is {rate!r:.40}; it is a share of values above 0 and below 0.5.",
+            code="MW1254",
+            hint="--option false_alarm_rate=0.001",
+        )
     for name in ("horizon", "window", "stretch", "season"):
         value = task.options.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or not FEWEST_AHEAD <= value <= MOST_AHEAD:

@@ -21,7 +21,7 @@ FITTED_VALUES = 2**18
 _GOLDEN_RATIO = (np.sqrt(5) + 1) / 2
 
 
-def fit_kernel_encoder(series: Floats, *, features: int = 4998, seed: int = 0) -> bytes:
+def fit_kernel_encoder(series: Floats, *, features: int = 4998, seed: int = 0, least: float = 0.0) -> bytes:
     """Fit a MiniRocket-style encoder on unlabelled series.
 
     Every kernel has nine taps, three of weight 2 and six of weight -1, and is dilated over a range that the
@@ -32,6 +32,8 @@ def fit_kernel_encoder(series: Floats, *, features: int = 4998, seed: int = 0) -
         series: ``[n, channels, length]``; NaN is missing and is read as the series' own mean.
         features: About how many features come out; rounded to a multiple of 84.
         seed: Seed of the choice of training series and channels.
+        least: Share of the deviation of the responses that a bias keeps away from zero: interpolated series answer
+            many kernels with zero, give or take a rounding error, and a bias of zero would count these at random.
 
     Returns:
         An ONNX graph ``series FP32 [rows, channels, length] -> embedding FP32 [rows, d]``.
@@ -56,7 +58,9 @@ def fit_kernel_encoder(series: Floats, *, features: int = 4998, seed: int = 0) -
     for values, count in zip(convolved, shares, strict=True):
         levels = ((np.arange(offset + 1, offset + count + 1)) * _GOLDEN_RATIO) % 1
         offset += count
-        biases.append(np.quantile(values, levels, axis=1).astype(np.float32))
+        found = np.quantile(values, levels, axis=1)
+        near = least * values.std()
+        biases.append(np.where(np.abs(found) < near, near, found).astype(np.float32))
     return _encoder(series.shape[1], series.shape[2], dilations, channels, biases)
 
 

@@ -246,13 +246,13 @@ def _plan(task: TrainingSamples) -> _Plan | ModelworksError:
     target: npt.NDArray[Any] = task.target
     if task.kind is not TaskKind.MULTILABEL:
         classes = 0 if task.kind is TaskKind.REGRESSION else len(task.classes)
-        part = HeadTask(name="", labels=target, classes=classes, folds=task.folds)
+        part = HeadTask(name="", labels=target, classes=classes, folds=task.folds, grouped=task.grouped)
         problem = _problem(part, task.classes)
         return problem or _Plan(task, [part], {})
     parts, constant = [], {}
     for index in range(target.shape[1]):
         labels = np.where(target[:, index] == MISSING, -1, target[:, index].astype(np.int64))
-        part = HeadTask(name="", labels=labels, classes=2, folds=task.folds)
+        part = HeadTask(name="", labels=labels, classes=2, folds=task.folds, grouped=task.grouped)
         if _problem(part, ("no", "yes")) is None:
             parts.append(part)
         else:

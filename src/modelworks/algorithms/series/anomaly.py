@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modelworks.algorithms.graph import Graph
+from modelworks.algorithms.series.event_alarms import MEMORY, event_nodes, heights, rare, scores_along
 from modelworks.algorithms.series.windows import Windows, cut, fill_shifts, filled, filled_nodes
 from modelworks.core.budget import Budget
 from modelworks.core.errors import DataError
@@ -22,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 CARD = Card(
     name="series.anomaly",
-    version=1,
+    version=2,
     kinds=frozenset({TaskKind.ANOMALY}),
     summary="Surprise, level and shape of the newest values of a stream, each over its usual size; the worst counts.",
     source="Box and Jenkins 1976 (residuals); Hotelling 1947 (level); Yeh et al. 2016 (nearest shapes)",
@@ -39,6 +40,8 @@ FITTED = 0.7
 
 MOST_WINDOWS = 6000
 HEADROOM = 1.2
+EVENT_RATE = 1e-3
+EVENT_METRICS = frozenset({"event_recall", "event_found", "nab_score"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +50,31 @@ class AnomalyRecipe:
 
     Attributes:
         window: Values that are read; 0 = two seasons, between 32 and 192.
-        metric: Metric of the task; not needed, for nothing is chosen by labels.
+        metric: Metric of the task; those of events (``event_recall``, ``nab_score``) ask for one alarm per event.
+        alarm: ``state`` (as long as it lasts), ``event`` (once, at its beginning, relative to how the stream was
+            lately), or empty: as the metric asks.
+        false_alarm_rate: Share of normal values that may raise an alarm; 0 = a little above what was seen, or one in
+            a thousand for events.
     """
 
     window: int = 0
     metric: str = "average_precision"
+    alarm: str = ""
+    false_alarm_rate: float = 0.0
 
     @property
     def card(self) -> Card:
         return CARD
+
+    @property
+    def once(self) -> bool:
+        """Whether an event is alarmed once."""
+        return self.alarm == "event" or (not self.alarm and self.metric in EVENT_METRICS)
+
+    def _threshold(self, relative: Rows) -> float:
+        if self.once or self.false_alarm_rate:
+            return rare(relative, self.false_alarm_rate or EVENT_RATE)
+        return max(HEADROOM, HEADROOM * float(np.quantile(relative, 0.998)))
 
     def fit(self, train: Panel, valid: Panel | None, budget: Budget, seed: int) -> FittedModel:
         """Fit a detector; see ``core.estimator.Estimator``. ``valid`` is not needed.
@@ -90,15 +109,24 @@ class AnomalyRecipe:
         parts.append(_shape(first, min(length, max(8, panel.season)), seed))
         values = np.stack([part.value(rest) for part in parts], axis=1)
         usual = np.maximum(np.quantile(values, 0.99, axis=0), 1e-6).astype(np.float32)
-        relative = (values / usual).max(axis=1)
+        memory = MEMORY if self.once else 0
+        shifts = fill_shifts(panel.season, length + memory)
         native = Detector(
-            length=length, place=place, scale=scale, shifts=shifts, parts=tuple(parts), usual=usual,
-            threshold=float(max(HEADROOM, HEADROOM * np.quantile(relative, 0.998))),
+            length=length, place=place, scale=scale, shifts=shifts, parts=tuple(parts), usual=usual, threshold=0.0,
+            memory=memory,
         )  # fmt: skip
+        if self.once:
+            budget.check()
+            later = _windows(panel, length, normal, seed, memory)[0].history[~early]
+            relative = native.relative(later)
+        else:
+            relative = (values / usual).max(axis=1)
+        native = replace(native, threshold=self._threshold(relative))
         diagnostics = {
             "chosen": "surprise, level and shape of the newest values",
             "members": [{"name": part.name, "weight": 1 / len(parts), "kept": True} for part in parts],
             "threshold": native.threshold,
+            "alarm": "event" if self.once else "state",
             "window": length,
             "season": panel.season,
             "windows": len(seen),
@@ -191,6 +219,7 @@ class Detector:
         parts: What is looked at.
         usual: High but usual value of each part, float32 [parts].
         threshold: Score from which a window is anomalous.
+        memory: Earlier positions that are looked at for alarms of events; 0 = none.
     """
 
     length: int
@@ -200,10 +229,19 @@ class Detector:
     parts: tuple[Part, ...]
     usual: Rows
     threshold: float
+    memory: int = 0
+
+    def relative(self, history: Rows) -> Rows:
+        """Return the scores of histories relative to how their stream was lately, float32 [rows]."""
+        seen = standardised(history, self.place, self.scale, self.shifts)
+        return heights(scores_along(self.parts, self.usual, seen, self.length)).newest
 
     def predict(self, windows: Windows) -> dict[str, npt.NDArray[Any]]:
         """Return ``score`` [rows] of the newest value, and ``anomalous`` [rows]."""
         seen = standardised(windows.history, self.place, self.scale, self.shifts)
+        if self.memory:
+            found = heights(scores_along(self.parts, self.usual, seen, self.length))
+            return {"score": found.score, "anomalous": found.alarms(self.threshold)}
         score = np.stack([part.value(seen) for part in self.parts], axis=1) / self.usual
         worst = score.max(axis=1)
         return {"score": worst, "anomalous": worst >= np.float32(self.threshold)}
@@ -211,15 +249,27 @@ class Detector:
     def model(self, diagnostics: dict[str, Any]) -> FittedModel:
         """Return the detector as a graph."""
         channels = len(self.place)
-        signature = _signature(channels, self.length)
+        whole = self.length + self.memory
+        signature = _signature(channels, whole)
         graph = Graph()
         place, scale = (graph.constant(item[None, :, None]) for item in (self.place, self.scale))
         moved = graph.op("Div", graph.op("Sub", HISTORY, place), scale)
         held = graph.op("Clip", moved, graph.constant(-TOP), graph.constant(TOP))
         # A missing value stays missing: Clip may turn it into a number.
         held = graph.op("Where", graph.op("IsNaN", moved), graph.constant(np.float32(np.nan)), held)
-        lines = graph.op("Reshape", held, graph.constant(np.array([-1, self.length], np.int64)))
-        known = filled_nodes(graph, lines, self.length, self.shifts)
+        lines = graph.op("Reshape", held, graph.constant(np.array([-1, whole], np.int64)))
+        known = filled_nodes(graph, lines, whole, self.shifts)
+        score, alarm = self._nodes(graph, known, channels)
+        graph.rename(score, "score")
+        graph.rename(alarm, "anomalous")
+        return FittedModel(onnx=graph.finish(signature), signature=signature, diagnostics=diagnostics)
+
+    def _nodes(self, graph: Graph, known: str, channels: int) -> tuple[str, str]:
+        """Add score and alarm, [rows] each, of filled windows [rows x channels, length]."""
+        if self.memory:
+            shape = graph.constant(np.array([-1, channels, self.length + self.memory], np.int64))
+            cube = graph.op("Reshape", known, shape)
+            return event_nodes(graph, self.parts, self.usual, cube, channels, self.length, self.threshold)
         flat = graph.op("Reshape", known, graph.constant(np.array([-1, channels * self.length], np.int64)))
         parts = [
             graph.scaled(part.nodes(graph, flat), float(1 / usual))
@@ -227,10 +277,8 @@ class Detector:
         ]
         one = graph.constant(np.array([1], np.int64))
         worst = graph.op("Squeeze", graph.op("Max", *parts), one)
-        graph.rename(worst, "score")
         alarm = graph.op("GreaterOrEqual", worst, graph.constant(np.float32(self.threshold)))
-        graph.rename(alarm, "anomalous")
-        return FittedModel(onnx=graph.finish(signature), signature=signature, diagnostics=diagnostics)
+        return worst, alarm
 
 
 def standardised(history: Rows, place: Rows, scale: Rows, shifts: tuple[int, ...]) -> Rows:
@@ -258,9 +306,12 @@ def _usual(panel: Panel) -> tuple[Rows, Rows]:
 
 
 def _windows(
-    panel: Panel, length: int, normal: list[npt.NDArray[np.bool_]] | None, seed: int
+    panel: Panel, length: int, normal: list[npt.NDArray[np.bool_]] | None, seed: int, memory: int = 0
 ) -> tuple[Windows, npt.NDArray[np.bool_]]:
-    """Return training windows that end in normal values, thinned evenly, and whether each is fitted on."""
+    """Return training windows that end in normal values, thinned evenly, and whether each is fitted on.
+
+    With ``memory`` the same windows begin so many values earlier.
+    """
     start = [min(length, size // 3) for size in panel.lengths.tolist()]
     origins = []
     for index, (size, first) in enumerate(zip(panel.lengths.tolist(), start, strict=True)):
@@ -275,7 +326,7 @@ def _windows(
         )
     stride = max(1, -(-count // MOST_WINDOWS))
     origins = [item[::stride] for item in origins]
-    windows = cut(panel, length, 1, origins)
+    windows = cut(panel, length + memory, 1, origins)
     size = np.concatenate([np.full(len(item), len(item)) for item in origins])
     rank = np.concatenate([np.arange(len(item)) for item in origins])
     return windows, rank < FITTED * size

@@ -12,13 +12,16 @@ from typing import Literal
 from modelworks.core.task import Modality
 from modelworks.data.samples.images import ENDINGS
 
-Form = Literal["", "images", "listed", "image_bytes", "coco", "sounds", "texts", "ts", "long", "wide"]
-"""``images``, ``sounds``, ``texts``: a folder or zip file whose folders are classes; ``listed``: a table and its image
-files; ``image_bytes``: a Parquet file with encoded images; ``ts``: a UCR/UEA file, or a folder with its two parts;
-``long`` and ``wide``: tables of series; empty: a table."""
+Form = Literal[
+    "", "images", "listed", "listed_sounds", "image_bytes", "coco", "sounds", "texts", "ts", "long", "wide"
+]
+"""``images``, ``sounds``, ``texts``: a folder or zip file whose folders are classes; ``listed``, ``listed_sounds``: a
+table and its image or wav files; ``image_bytes``: a Parquet file with encoded images; ``ts``: a UCR/UEA file, or a
+folder with its two parts; ``long`` and ``wide``: tables of series; empty: a table."""
 
 MODALITY: dict[Form, Modality] = {
     "": "table", "images": "image", "listed": "image", "image_bytes": "image", "coco": "image", "sounds": "series",
+    "listed_sounds": "series",
     "texts": "text", "ts": "series", "long": "series", "wide": "series",
 }  # fmt: skip
 _LOOKED_AT = 5000

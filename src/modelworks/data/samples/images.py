@@ -141,8 +141,7 @@ def read_listed_images(
         raise DataError(f"The table has no column '{column}' with image files.", code="MW1163")
     wanted = [str(value) for value in labels.column(column).to_pylist()]
     with open_files(source) as files:
-        known = {name: name for name in files.names} | _by_last_part(files.names)
-        places = [known.get(name.lstrip("./")) for name in wanted]
+        places = places_of(wanted, files.names)
         present = [row for row, place in enumerate(places) if place is not None]
         good, blobs, bad = _read(files, [str(places[row]) for row in present], limits)
     if not good:
@@ -156,6 +155,12 @@ def read_listed_images(
     ]
     table = labels.take(pa.array(kept, pa.int64()))
     return ReadSamples(table.append_column(IMAGE, pa.array(blobs, pa.large_binary())), bad)
+
+
+def places_of(wanted: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """Return the file that each cell of a table names, ``None`` where there is no such file."""
+    known = {name: name for name in names} | _by_last_part(names)
+    return [known.get(name.removeprefix("./").lstrip("/")) for name in wanted]
 
 
 def _by_last_part(names: Sequence[str]) -> dict[str, str]:

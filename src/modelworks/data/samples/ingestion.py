@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelworks.core.errors import DataError, close_matches
 from modelworks.core.schema import SAMPLE_KINDS, Column, ColumnKind, Schema
@@ -21,6 +22,7 @@ from modelworks.data.samples.archive import open_files
 from modelworks.data.samples.coco import read_coco
 from modelworks.data.samples.forms import Form, image_bytes_column, sample_form
 from modelworks.data.samples.images import (
+    ENDINGS,
     FILE,
     IMAGE,
     LABEL,
@@ -31,7 +33,14 @@ from modelworks.data.samples.images import (
     read_image_folder,
     read_listed_images,
 )
-from modelworks.data.samples.series import SERIES, read_long, read_ts, read_wav_folder, read_wide
+from modelworks.data.samples.series import (
+    SERIES,
+    read_listed_sounds,
+    read_long,
+    read_ts,
+    read_wav_folder,
+    read_wide,
+)
 from modelworks.data.store import REPORT, open_table, write_quarantine, write_table
 
 KEYS = "keys.npy"
@@ -46,13 +55,15 @@ class SampleReading:
 
     Attributes:
         form: What it is; found out when empty.
-        files: Folder or zip file with the images that a column names.
-        file_column: That column; the only one that names image files when ``None``.
+        files: Folder or zip file with the images or wav files that a column names.
+        file_column: That column; the only one that names such files when ``None``.
         skip: Files whose name contains one of these texts are no samples.
         values: Columns of a table of series that hold values: one per moment of a wide table, in order of time; one
             per channel of a long table.
         key: Column of a long table that says which series a row belongs to.
         time: Column of a long table that orders its rows.
+        window: Rows of a long table up to each moment that make a sample; 0 = a whole series is one.
+        stride: Moments from one window to the next.
     """
 
     form: Form = ""
@@ -62,6 +73,8 @@ class SampleReading:
     values: tuple[str, ...] = ()
     key: str | None = None
     time: str | None = None
+    window: int = 0
+    stride: int = 1
 
     def of(self, source: Path) -> Form:
         """Return the form of a source."""
@@ -71,7 +84,7 @@ class SampleReading:
         if found == "coco":
             return found
         if self.files is not None:
-            return "listed"
+            return "listed_sounds" if sample_form(self.files) == "sounds" else "listed"
         if self.key is not None or self.time is not None:
             return "long"
         return "wide" if self.values else found
@@ -122,6 +135,10 @@ def ingest_samples(
         "quarantined": len(read.bad),
         "quarantine_reasons": _reasons(read.bad),
     }
+    if payload == SERIES:
+        report["series"] = _sizes(read.table.column(payload))
+        if form == "long" and how.window and how.key:
+            report["series"]["windows_of"] = how.key
     if read.bad:
         report["warnings"] = [
             *report["warnings"],
@@ -152,7 +169,11 @@ def _read(
     if form == "listed":
         if how.files is None:
             raise AssertionError("listed images have files")
-        return read_listed_images(table, how.file_column or _file_column(table, schema), how.files)
+        return read_listed_images(table, how.file_column or _file_column(table, schema, ENDINGS), how.files)
+    if form == "listed_sounds":
+        if how.files is None:
+            raise AssertionError("listed sounds have files")
+        return read_listed_sounds(table, how.file_column or _file_column(table, schema, (".wav",)), how.files)
     values = how.values or tuple(
         column.name
         for column in schema.columns
@@ -171,7 +192,7 @@ def _read(
         )
     if how.key is None:
         table = table.append_column("series_name", pa.array([source.stem] * table.num_rows))
-    return read_long(table, how.key or "series_name", how.time, values)
+    return read_long(table, how.key or "series_name", how.time, values, window=how.window, stride=how.stride)
 
 
 def _read_ts(source: Path) -> ReadSamples:
@@ -265,22 +286,30 @@ def _with_payload(
     return whole, Schema(columns=(column, *schema.columns), rows=table.num_rows)
 
 
-def _file_column(table: pa.Table, schema: Schema) -> str:
-    from modelworks.data.samples.images import ENDINGS
-
+def _file_column(table: pa.Table, schema: Schema, endings: tuple[str, ...]) -> str:
     found = []
     for column in schema.columns:
         cells = table.column(column.name).slice(0, 200).drop_null().to_pylist()
-        if cells and all(isinstance(cell, str) and cell.lower().endswith(ENDINGS) for cell in cells):
+        if cells and all(isinstance(cell, str) and cell.lower().endswith(endings) for cell in cells):
             found.append(column.name)
     if len(found) == 1:
         return found[0]
+    files = "wav" if endings == (".wav",) else "image"
     what = "No column" if not found else f"{len(found)} columns ({', '.join(found[:3])})"
     raise DataError(
-        f"{what} of the table name image files.{close_matches('file', schema.names)}",
+        f"{what} of the table name {files} files.{close_matches('file', schema.names)}",
         code="MW1163",
         hint="say which column does: file_column: COLUMN (--file-column COLUMN)",
     )
+
+
+def _sizes(column: pa.ChunkedArray) -> dict[str, Any]:
+    """Return values of the longest series and the most channels."""
+    values = pc.list_value_length(pc.list_flatten(column.combine_chunks()))
+    return {
+        "values": int(pc.max(values).as_py() or 0),
+        "channels": int(pc.max(pc.list_value_length(column)).as_py() or 0),
+    }
 
 
 def _reasons(bad: Sequence[Mapping[str, Any]]) -> dict[str, int]:

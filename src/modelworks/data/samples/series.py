@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from modelworks.core.errors import DataError
 from modelworks.data.samples.archive import open_files
-from modelworks.data.samples.images import FILE, LABEL, ReadSamples
+from modelworks.data.samples.images import FILE, LABEL, PARTS, ReadSamples, part_of, places_of
 
-SERIES = "series"
+SERIES, RATE = "series", "rate"
 Floats = npt.NDArray[np.float32]
 
 
@@ -100,7 +100,8 @@ def read_wav_folder(source: Path) -> ReadSamples:
     """Read PCM wav files from a folder or zip file; the label is the folder, or the name's part before ``_``.
 
     Returns:
-        Columns ``series`` (values in [-1, 1], one channel per audio channel), ``file``, ``label`` and ``rate`` (Hz).
+        Columns ``series`` (values in [-1, 1], one channel per audio channel), ``file``, ``label``, ``rate`` (Hz) and,
+        where the folders are named so (``train/``, ``test/``), ``part``.
     """
     series: list[Floats] = []
     names: list[str] = []
@@ -116,12 +117,59 @@ def read_wav_folder(source: Path) -> ReadSamples:
             series.append(values)
             names.append(name)
             rates.append(rate)
-    foldered = len({PurePosixPath(name).parent for name in names}) > 1
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    parts = [next((found for part in path if (found := part_of(part))), None) for path in folders]
+    parted = all(parts) and len(set(parts)) > 1
+    classes = [tuple(part for part in path if not (parted and part_of(part))) for path in folders]
+    foldered = len(set(classes)) > 1
     labels = [
-        PurePosixPath(name).parent.name if foldered else PurePosixPath(name).name.partition("_")[0]
-        for name in names
+        (path[-1] if path else "") if foldered else PurePosixPath(name).name.partition("_")[0]
+        for path, name in zip(classes, names, strict=True)
     ]
-    columns = {FILE: pa.array(names), LABEL: pa.array(labels), "rate": pa.array(rates, pa.int64())}
+    columns = {FILE: pa.array(names), LABEL: pa.array(labels), RATE: pa.array(rates, pa.int64())}
+    if parted:
+        columns[PARTS] = pa.array(parts)
+    return _table(series, columns, bad, source.name)
+
+
+def read_listed_sounds(labels: pa.Table, column: str, source: Path) -> ReadSamples:
+    """Read PCM wav files that a column of a table names, relative to a folder or inside a zip file.
+
+    Args:
+        labels: Table with one row per sound.
+        column: Column with file names; a name without a folder finds its file in any folder.
+        source: Folder or zip file of the sounds.
+
+    Returns:
+        The table's columns, ``series`` and ``rate`` (Hz). Rows whose sound is absent or unreadable are set aside.
+
+    Raises:
+        DataError: There is no such column, or no row has a sound.
+    """
+    if column not in labels.column_names:
+        raise DataError(f"The table has no column '{column}' with wav files.", code="MW1163")
+    wanted = [str(value) for value in labels.column(column).to_pylist()]
+    kept, series, rates, bad = [], [], [], []
+    with open_files(source) as files:
+        for row, place in enumerate(places_of(wanted, files.names)):
+            try:
+                if place is None:
+                    raise DataError("there is no such wav file", code="MW1171")
+                values, rate = decode_wav(files.read(place))
+            except DataError as error:
+                bad.append({"_record": row, "_reason": error.message, "_text": wanted[row]})
+                continue
+            kept.append(row)
+            series.append(values)
+            rates.append(rate)
+    if not kept:
+        raise DataError(
+            f"No value of '{column}' names a readable wav file in '{source.name}'.", code="MW1164"
+        )
+    table = labels.take(pa.array(kept, pa.int64()))
+    columns = {name: table.column(name) for name in table.column_names}
+    if RATE not in columns:
+        columns[RATE] = pa.array(rates, pa.int64())
     return _table(series, columns, bad, source.name)
 
 
@@ -154,10 +202,19 @@ def read_wide(table: pa.Table, values: Sequence[str]) -> ReadSamples:
     return _table(list(matrix[:, None, :]), columns, [], "table")
 
 
-def read_long(table: pa.Table, key: str, time: str, values: Sequence[str]) -> ReadSamples:
+def read_long(
+    table: pa.Table, key: str, time: str, values: Sequence[str], *, window: int = 0, stride: int = 1
+) -> ReadSamples:
     """Read a table with one row per moment: rows of one ``key`` are a series in order of ``time``.
 
-    Every other column must be constant within a series and becomes a column of its own (labels, groups).
+    Args:
+        table: Rows are moments.
+        key, time: Columns that tell series apart and order their rows.
+        values: Columns that hold values, one channel each.
+        window: 0 makes one sample of each series; every other column must be constant within it and becomes a column
+            of its own (labels, groups). Otherwise that many rows up to a moment are a sample, with the other columns
+            (and the time) of that moment; a series that is shorter is one sample that begins with missing values.
+        stride: Moments from one window to the next, counted back from the last moment of a series.
 
     Raises:
         DataError: A further column changes within a series.
@@ -168,6 +225,8 @@ def read_long(table: pa.Table, key: str, time: str, values: Sequence[str]) -> Re
     keys = pc.dictionary_encode(ordered.column(key).combine_chunks()).indices.to_numpy()
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
     matrix = np.stack([pc.cast(ordered.column(name), pa.float32()).to_numpy() for name in values])
+    if window:
+        return _windows(ordered, matrix, starts, values, window, stride)
     series = np.split(matrix, starts[1:], axis=1)
     columns: dict[str, Any] = {key: ordered.column(key).take(pa.array(starts))}
     for name in ordered.column_names:
@@ -184,6 +243,31 @@ def read_long(table: pa.Table, key: str, time: str, values: Sequence[str]) -> Re
                 "value for the whole series",
             )
         columns[name] = ordered.column(name).take(pa.array(starts))
+    return _table(series, columns, [], "table")
+
+
+def _windows(
+    ordered: pa.Table,
+    matrix: Floats,
+    starts: npt.NDArray[Any],
+    values: Sequence[str],
+    window: int,
+    stride: int,
+) -> ReadSamples:
+    """Return a sample per window, and the other columns of its last row."""
+    series: list[Floats] = []
+    ends: list[int] = []
+    for first, behind in zip(starts.tolist(), [*starts[1:].tolist(), matrix.shape[1]], strict=True):
+        least = min(first + window, behind)
+        for end in range(behind - (behind - least) // stride * stride, behind + 1, stride):
+            part = matrix[:, max(first, end - window) : end]
+            series.append(np.pad(part, ((0, 0), (window - part.shape[1], 0)), constant_values=np.nan))
+            ends.append(end - 1)
+    columns = {
+        name: ordered.column(name).take(pa.array(ends))
+        for name in ordered.column_names
+        if name not in set(values)
+    }
     return _table(series, columns, [], "table")
 
 

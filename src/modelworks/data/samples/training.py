@@ -26,6 +26,7 @@ class TrainingSamples:
         classes: Class or label names in code order; empty for regression.
         weight: float32 row weights, or ``None``.
         folds: int8 fold number of each row.
+        grouped: Whether many rows hang together with others of their fold.
         embeddings: Backbone name -> float32 [rows, width].
         backbones: Backbone name -> the backbone; the first is what is taken when all do equally well.
     """
@@ -40,6 +41,7 @@ class TrainingSamples:
     folds: npt.NDArray[np.int8]
     embeddings: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     backbones: dict[str, Backbone] = field(default_factory=dict)
+    grouped: bool = False
 
     @property
     def rows(self) -> int:
@@ -59,4 +61,5 @@ class TrainingSamples:
             folds=self.folds[rows],
             embeddings={name: values[rows] for name, values in self.embeddings.items()},
             backbones=self.backbones,
+            grouped=self.grouped,
         )

@@ -9,7 +9,7 @@ import numpy as np
 from modelworks.training.heads.fitted import Draft, Head, calibrated
 from modelworks.training.heads.forms import LinearForm
 from modelworks.training.heads.space import Space
-from modelworks.training.heads.task import FOLDED, Floats, HeadTask, Mask, check_task
+from modelworks.training.heads.task import FOLDED, Floats, HeadTask, Mask, Rows, check_task
 from modelworks.training.ridge import Factor, Ridge, factorise, fit_complete, fit_masked, folds_out
 
 DEFAULT_PENALTIES = tuple(float(10.0**power) for power in range(-4, 4))
@@ -45,7 +45,7 @@ def fit_ridge(
     Gram matrix). Where many tasks lack labels of their own, they share the one of all samples (``ridge.fit_masked``);
     a task with few labels has a small problem of its own. The penalty of each task is the one with the least
     leave-one-out squared error. With few labels and known folds, the scores leave out whole folds, exactly as the
-    other families do; else they leave out one sample.
+    other families do; else they leave out one sample. Where samples hang together, whole folds choose the penalty too.
 
     Source: Allen (1974), PRESS; Rifkin & Lippert (2007), Notes on regularized least squares.
     """
@@ -64,6 +64,10 @@ def fit_ridge(
         own = [tasks[index] for index in indices]
         factor = space.factor if labelled.all() else factorise(embeddings[labelled])
         targets, blocks = _stacked(own, labelled)
+        if own[0].grouped and all(task.folds is not None and task.parts() for task in own):
+            found = [_by_folds(embeddings, factor, task, penalties) for task in own]
+            drafts.update(zip(indices, found, strict=True))
+            continue
         fitted = fit_complete(factor, targets, blocks, penalties)
         _leave_folds_out(fitted, factor, own, labelled, targets, blocks)
         known = np.ones((len(targets), len(own)), bool)
@@ -78,6 +82,39 @@ def fit_ridge(
         fitted = fit_masked(space.factor, targets, wide, blocks, penalties)
         drafts.update(zip(shared, _drafts(own, blocks, fitted, known, everything), strict=True))
     return [drafts[index] for index in range(len(tasks))]
+
+
+def _by_folds(embeddings: Floats, factor: Factor, task: HeadTask, penalties: Sequence[float]) -> Draft:
+    """Fit one task whose penalty, and scores, come from folds that were held out whole."""
+    parts = task.parts()
+    tried: list[list[Floats]] = [[] for _ in penalties]
+    errors = np.zeros(len(penalties))
+    for learned, held in parts:
+        inner = factorise(embeddings[learned])
+        truth = _stacked([task], _mask(held, len(embeddings)))[0]
+        rows = _stacked([task], _mask(learned, len(embeddings)))[0]
+        for number, penalty in enumerate(penalties):
+            one = fit_complete(inner, rows, [slice(0, task.outputs)], (penalty,))
+            found = (embeddings[held] @ one.weights + one.bias).astype(np.float32)
+            errors[number] += float(((found - truth) ** 2).sum())
+            tried[number].append(found)
+    best = int(np.argmin(errors))
+    targets, _ = _stacked([task], task.labelled)
+    fitted = fit_complete(factor, targets, [slice(0, task.outputs)], (penalties[best],))
+    held = np.concatenate([rows for _, rows in parts])
+    order = np.argsort(held, kind="stable")
+    return Draft(
+        form=LinearForm(weights=fitted.weights.astype(np.float32), bias=fitted.bias.astype(np.float32)),
+        scores=np.concatenate(tried[best])[order],
+        held=held[order],
+        setting={"penalty": float(penalties[best])},
+    )
+
+
+def _mask(rows: Rows, size: int) -> Mask:
+    found = np.zeros(size, bool)
+    found[rows] = True
+    return found
 
 
 def _shares(labelled: Mask, width: int, patterns: int) -> bool:

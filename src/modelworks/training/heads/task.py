@@ -31,12 +31,15 @@ class HeadTask:
         classes: Number of classes; 0 for regression.
         folds: ``int8 [n]``: samples of one fold are held out together (copies and groups never part); ``None`` where
             only leave-one-out is wanted.
+        grouped: Whether many samples hang together with others of their fold (windows of one machine), so that
+            leaving out one sample says nothing.
     """
 
     name: str
     labels: npt.NDArray[np.int64] | npt.NDArray[np.float64]
     classes: int
     folds: npt.NDArray[np.int8] | None = None
+    grouped: bool = False
 
     @cached_property
     def labelled(self) -> Mask:

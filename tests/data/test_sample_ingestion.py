@@ -209,3 +209,14 @@ def test_groups_stay_together_and_the_payload_is_found() -> None:
     split = part_samples(lots, read_target(table, schema, "label", TaskKind.BINARY), 0.3, 0)
     who = np.array(table.column("who").to_pylist())
     assert not set(who[split.test]) & set(who[split.train])
+
+
+def test_value_columns_are_named_or_matched_in_the_order_of_the_table(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text(
+        "id,t0,t1,t10,t2,kind\n" + "".join(f"a{i},{i},1,2,3,x\n" for i in range(4))
+    )
+    how = SampleReading(values=("t*",))
+    table, _, _ = _read(tmp_path / "wide.csv", tmp_path / "out", how)
+    assert payload_values(table, "series", np.array([2]))[0].tolist() == [[2, 1, 2, 3]]
+    with pytest.raises(DataError, match="No column is called 'u\\*'"):
+        _read(tmp_path / "wide.csv", tmp_path / "other", SampleReading(values=("u*",)))

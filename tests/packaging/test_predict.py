@@ -118,3 +118,14 @@ def test_it_is_short_and_imports_nothing_else() -> None:
         )
     }
     assert imported - set(sys.stdlib_module_names) == {*MODULES, "tokenizers"}
+
+
+def test_a_history_of_any_length_ends_with_its_newest_value() -> None:
+    from modelworks.packaging.predict import pack
+
+    tensor = {"name": "history", "datatype": "FP32", "shape": [-1, 1, 4], "columns": ["history"]}
+    short, long = (pack(tensor, {"history": list(range(size))})[0, 0].tolist() for size in (2, 6))
+    assert short[2:] == [0, 1] and short[0] != short[0]
+    assert long == [2, 3, 4, 5]
+    (series,) = pack({**tensor, "name": "series"}, {"history": [7, 8]})[0].tolist()
+    assert series[:2] == [7, 8] and series[2] != series[2]

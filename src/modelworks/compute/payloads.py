@@ -98,6 +98,8 @@ def _series(tensor: Tensor, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDA
             array: npt.NDArray[Any] = np.atleast_2d(np.asarray(value, dtype=np.float32))
         except (ValueError, TypeError):
             array = np.empty((0, 0))
+        if tensor.name == HISTORY and array.ndim == 2:
+            array = array[:, -length:]
         if array.ndim != 2 or array.shape[0] != channels or not 0 < array.shape[1] <= length:
             raise DataError(
                 f"row {index}: expected {channels} channel(s) of at most {length} values, "

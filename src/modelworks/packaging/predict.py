@@ -53,15 +53,15 @@ def pack(tensor: dict[str, Any], row: dict[str, Any], encode: Any = None) -> Any
         dtype, convert = COLUMNS[kind]
         return np.array([[convert(row.get(column)) for column in tensor["columns"]]], dtype)
     value = row.get(tensor["columns"][0])
-    if encode:
-        ids = encode(value or "").ids
+    if encode and (ids := encode(value or "").ids) is not None:
         return np.array([(ids if tensor["name"] == "token_ids" else [1] * len(ids)) or [0]], np.int64)
     if kind == "INT64":
         return np.array([[ord(mark) for mark in value or ""] or [-1]], np.int64)
     if kind == "UINT8":
         return np.array([value], np.uint8)
     packed, series = np.full((1, *shape[1:]), np.nan, np.float32), np.atleast_2d(np.array(value, np.float32))
-    packed[0, :, : series.shape[1]] = series
+    spot = slice(-series.shape[1], None) if tensor["name"] == "history" else slice(series.shape[1])
+    packed[0, :, spot] = series[:, -shape[2] :]
     return packed
 
 

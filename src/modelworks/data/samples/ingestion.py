@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -174,7 +175,7 @@ def _read(
         if how.files is None:
             raise AssertionError("listed sounds have files")
         return read_listed_sounds(table, how.file_column or _file_column(table, schema, (".wav",)), how.files)
-    values = how.values or tuple(
+    values = _named_values(how.values, table.column_names) or tuple(
         column.name
         for column in schema.columns
         if column.kind is ColumnKind.NUMBER and column.name not in {how.key, how.time}
@@ -193,6 +194,21 @@ def _read(
     if how.key is None:
         table = table.append_column("series_name", pa.array([source.stem] * table.num_rows))
     return read_long(table, how.key or "series_name", how.time, values, window=how.window, stride=how.stride)
+
+
+def _named_values(names: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that names or patterns (``t*``) stand for, those of a pattern in the order of the table."""
+    found: list[str] = []
+    for name in names:
+        fit = [column for column in columns if fnmatchcase(column, name)] if name not in columns else [name]
+        if not fit:
+            raise DataError(
+                f"No column is called '{name}'.{close_matches(name, columns)}",
+                code="MW1225",
+                hint="reading: {series_values: [COLUMN, ...]}; 't*' stands for all that begin with t",
+            )
+        found += [column for column in fit if column not in found]
+    return tuple(found)
 
 
 def _read_ts(source: Path) -> ReadSamples:

@@ -64,7 +64,7 @@ def fit_ridge(
         own = [tasks[index] for index in indices]
         factor = space.factor if labelled.all() else factorise(embeddings[labelled])
         targets, blocks = _stacked(own, labelled)
-        if own[0].grouped and all(task.folds is not None and task.parts() for task in own):
+        if own[0].grouped and all(task.folds is not None and task.parts for task in own):
             found = [_by_folds(embeddings, factor, task, penalties) for task in own]
             drafts.update(zip(indices, found, strict=True))
             continue
@@ -86,7 +86,7 @@ def fit_ridge(
 
 def _by_folds(embeddings: Floats, factor: Factor, task: HeadTask, penalties: Sequence[float]) -> Draft:
     """Fit one task whose penalty, and scores, come from folds that were held out whole."""
-    parts = task.parts()
+    parts = task.parts
     tried: list[list[Floats]] = [[] for _ in penalties]
     errors = np.zeros(len(penalties))
     for learned, held in parts:

@@ -81,4 +81,4 @@ def test_alarms_of_events_and_what_moved_them(mw: CommandLine, tmp_path: Path) -
         refused = mw.run(
             "produce", str(tmp_path / "pump.csv"), "--target", "fault", "--kind", "anomaly", "--option", option,
         )  # fmt: skip
-        assert refused.returncode and ("MW1253" in refused.stderr or "MW1254" in refused.stderr)
+        assert refused.returncode and ("MW1253" in refused.stderr or "MW1259" in refused.stderr)

@@ -146,7 +146,7 @@ def _check_options(task: Task) -> None:
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 0.5:
         raise TaskError(
             f"'{task.name}': false_alarm_rate is {rate!r:.40}; it is a share of values above 0 and below 0.5.",
-            code="MW1254",
+            code="MW1259",
             hint="--option false_alarm_rate=0.001",
         )
     for name in ("horizon", "window", "stretch", "season"):

@@ -34,7 +34,7 @@ def nan_answers() -> MemorySource:
     return source("sum", graph(nodes, inputs, outputs, constants), inputs, outputs)
 
 
-def slow_answers(size: int = 500, products: int = 60) -> MemorySource:
+def slow_answers(size: int = 500, products: int = 20) -> MemorySource:
     """The adder's inputs, after a chain of matrix products that depends on them."""
     inputs = [Tensor(name="numbers", datatype="FP32", shape=(-1, 3), columns=("c0", "c1", "c2"))]
     outputs = [Tensor(name="prediction", datatype="FP32", shape=(-1,))]
@@ -51,7 +51,7 @@ def slow_answers(size: int = 500, products: int = 60) -> MemorySource:
         helper.make_node("Add", ["sum", "nothing"], ["prediction"]),
     ]
     constants = {
-        "matrix": np.full((size, size), 1e-4, np.float32),
+        "matrix": np.full((size, size), 1.0 / size, np.float32),
         "zero": np.array(0.0, np.float32),
         "axes": np.array([1], np.int64),
     }

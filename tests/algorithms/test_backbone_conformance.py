@@ -18,6 +18,7 @@ from modelworks.testing import backbone_suite
 
 NAMES = (
     "images.patches",
+    "images.formula",
     "images.pixels",
     "text.ngrams",
     "text.shape",

@@ -29,6 +29,7 @@ tasks:
     explain: false
     options:
       escalate: always
+      backbone: images.patches
       backbone_settings: {images.patches: {atoms: 4, width: 1}}
       network: {width: 8, epochs: 8, trials: 0, side: 16, flip: false}
 """

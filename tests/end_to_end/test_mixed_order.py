@@ -96,8 +96,8 @@ def _nothing_was_repeated(home: Path) -> None:
         ]
     assert set(Counter(attempt.key for attempt in attempts).values()) == {1}, "a finished step was repeated"
     steps = Counter(attempt.step for attempt in attempts)
-    # Stripes and photos for two backbones each, once for all of their tasks; texts for two, waves for three.
-    assert steps["embed"] == 9
+    # Stripes and photos for three backbones each, once for all of their tasks; texts for two, waves for three.
+    assert steps["embed"] == 11
     assert steps["heads"] == 5
 
 

@@ -1,234 +1,172 @@
-"""Pictures made by formulas alone: a shape of one class (fractal, contour, leaves) over a texture of another class.
+"""Colour pictures made by formulas alone: textured, shaded leaves of many shapes that cover one another, over a ground.
 
-Sources: Kataoka et al. (2020), Pre-training without natural images (fractals of iterated function systems);
-Kataoka et al. (2022), Replacing labeled real-image datasets with auto-generated contours; Lee, Mumford & Huang (2001),
-Occlusion models for natural images (dead leaves); Baradad et al. (2021), Learning to see by looking at noise.
+Sources: Lee, Mumford & Huang (2001), Occlusion models for natural images (dead leaves); Baradad et al. (2021),
+Learning to see by looking at noise; Kataoka et al. (2022), Replacing labeled real-image datasets with auto-generated
+contours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
-import numpy as np
+import torch
+from torch.nn import functional
 
-Rng = np.random.Generator
-FRACTALS, CONTOURS, LEAVES = 64, 48, 16
-SHAPES = FRACTALS + CONTOURS + LEAVES
-TEXTURES = 96
-_FAMILIES = 6
+from benchmarks.images.formula.fields import cells, fractals, grid, programs, spectra, standardised, uniform
 
-
-def make_pictures(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ``uint8 [count, side, side, 3]`` pictures, their shape classes and their texture classes."""
-    rng = np.random.default_rng([seed, 77])
-    shapes = rng.integers(SHAPES, size=count)
-    textures = rng.integers(TEXTURES, size=count)
-    pictures = np.empty((count, side, side, 3), np.uint8)
-    for index in range(count):
-        pictures[index] = _picture(int(shapes[index]), int(textures[index]), side, rng)
-    return pictures, shapes, textures
+LEAVES = 22
 
 
-def kinds_of(shapes: np.ndarray, textures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kinds that classes belong to: fractal, contour or one of four leaves; one of six textures."""
-    leaf = 2 + (shapes - FRACTALS - CONTOURS) % 4
-    return np.where(
-        shapes < FRACTALS, 0, np.where(shapes < FRACTALS + CONTOURS, 1, leaf)
-    ), textures % _FAMILIES
+def make_pictures(count: int, side: int, device: str) -> torch.Tensor:
+    """Return ``uint8 [count, 3, side, side]`` drawn from PyTorch's generator of the device."""
+    texture = textures(count, side, device)
+    picture = texture[torch.randperm(count, device=device)]
+    x, y = grid(side, device)
+    shape = (count, 1, 1, 1)
+    plain = torch.rand(*shape, device=device) < 0.3
+    flat = _colours(count, 1, device).view(count, 3, 1, 1)
+    picture = torch.where(plain, flat + 0.12 * (picture - 0.5), picture)
+    most = torch.exp(uniform(0.3, math.log(LEAVES), *shape, device=device))
+    power = uniform(1.2, 2.6, *shape, device=device)
+    largest = uniform(0.35, 1.0, *shape, device=device)
+    kind = uniform(0, 1, *shape, device=device)
+    mirrored = torch.rand(*shape, device=device) < 0.2
+    base, spread = _colours(count, 1, device).view(count, 3, 1, 1), uniform(0.1, 1, *shape, device=device)
+    lit = uniform(0, 2 * math.pi, *shape, device=device)
+    for leaf in range(LEAVES):
+        last = leaf == LEAVES - 1
+        here = (LEAVES - leaf) <= most
+        size = largest * (1 + torch.rand(*shape, device=device) * (6.0**power - 1)) ** (-1 / power)
+        middle = 1.1
+        if last:
+            thing = torch.rand(*shape, device=device) < 0.4
+            size, middle = torch.where(thing, largest, size), torch.where(thing, 0.3, 1.1)
+        level, u, v = _outline(x, y, size, middle, kind, mirrored)
+        edge = side / 2 * size * torch.exp(uniform(-1.2, 1.0, *shape, device=device)).clamp_max(1.5)
+        mask = torch.sigmoid((1 - level) * edge) * here
+        shadow = (
+            torch.sigmoid((1.15 - level.roll((2, 2), (2, 3))) * 6)
+            * here
+            * uniform(0, 0.6, *shape, device=device)
+        )
+        inside = _filled(texture, base, spread, count, device)
+        round_ = torch.sqrt((1 - level.clamp(0, 1) ** 2) + 0.05)
+        slope = (u * torch.cos(lit) + v * torch.sin(lit)).clamp(-1.5, 1.5)
+        bulge, light = uniform(0, 0.7, *shape, device=device), uniform(0, 0.45, *shape, device=device)
+        rim = uniform(-0.4, 0.2, *shape, device=device) * torch.exp(-(((level - 1) * edge / 2) ** 2))
+        inside = inside * (1 - bulge + bulge * round_ + light * slope) + rim
+        picture = picture * (1 - 0.7 * shadow * (1 - mask))
+        picture = picture * (1 - mask) + inside * mask
+    return _photographed(picture, device)
 
 
-def _picture(shape: int, texture: int, side: int, rng: Rng) -> np.ndarray:
-    ground = _coloured(_texture(texture, side, rng), rng)
-    if shape >= FRACTALS + CONTOURS:
-        over, mask = _leaves(shape - FRACTALS - CONTOURS, side, rng)
-    else:
-        field = _fractal(shape, side, rng) if shape < FRACTALS else _contour(shape - FRACTALS, side, rng)
-        mask = np.clip(field * 1.5, 0, 1)
-        over = _coloured(0.6 * field + 0.4 * _texture(int(rng.integers(TEXTURES)), side, rng), rng)
-    light = 1 + rng.normal(0, 0.15) * np.linspace(-1, 1, side)[:, None, None]
-    image = (ground * (1 - mask[..., None]) + over * mask[..., None]) * light
-    image += rng.normal(0, rng.uniform(0, 0.04), image.shape)
-    return np.asarray(np.clip(image * 255, 0, 255), np.uint8)
-
-
-def _coloured(field: np.ndarray, rng: Rng) -> np.ndarray:
-    """Map a field in [0, 1] to colours between two or three random ones; a quarter of them are grey."""
-    stops = rng.uniform(0, 1, (3, 3))
-    if rng.random() < 0.25:
-        stops = np.repeat(stops[:, :1], 3, axis=1)
-    low, middle, high = stops
-    t = field[..., None]
-    if rng.random() < 0.5:
-        return np.asarray(low * (1 - t) + high * t)
-    return np.asarray(np.where(t < 0.5, low + (middle - low) * 2 * t, middle + (high - middle) * (2 * t - 1)))
-
-
-def _grid(side: int, rng: Rng, turn: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
-    """Return slightly turned, scaled and shifted coordinates in about [-1, 1]."""
-    y, x = np.mgrid[:side, :side] / (side / 2) - 1
-    angle, scale = rng.normal(0, turn), rng.uniform(0.75, 1.3)
-    x, y = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-    return x * scale + rng.uniform(-0.3, 0.3), y * scale + rng.uniform(-0.3, 0.3)
-
-
-def _texture(label: int, side: int, rng: Rng) -> np.ndarray:
-    """Return a field in [0, 1] of one of six families; the label fixes its formula, ``rng`` the instance."""
-    own = np.random.default_rng([label, 11])
-    found = _TEXTURES[label % _FAMILIES](own, side, rng)
-    low, high = found.min(), found.max()
-    return np.asarray((found - low) / (high - low + 1e-6))
-
-
-def _noise(own: Rng, side: int, rng: Rng) -> np.ndarray:
-    fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
-    slope, angle, stretch = own.uniform(0.6, 2.6), own.uniform(0, np.pi), own.choice([1, 1, 2.5, 5])
-    u = fx * np.cos(angle) + fy * np.sin(angle)
-    v = (-fx * np.sin(angle) + fy * np.cos(angle)) * stretch
-    radius = np.sqrt(u**2 + v**2) + 1 / side
-    phase = np.exp(2j * np.pi * rng.random(radius.shape))
-    found = np.fft.irfft2(radius**-slope * phase, s=(side, side))
-    return np.asarray(np.abs(found) if own.random() < 0.3 else found)
-
-
-def _waves(own: Rng, side: int, rng: Rng) -> np.ndarray:
-    x, y = _grid(side, rng)
-    found = np.zeros((side, side))
-    for _ in range(own.integers(1, 4)):
-        angle, frequency = own.uniform(0, np.pi), own.uniform(3, 16)
-        found += np.sin(frequency * (x * np.cos(angle) + y * np.sin(angle)) * 2 + rng.uniform(0, 6.3))
-    return np.asarray(np.tanh(own.choice([0.8, 4]) * found))
-
-
-def _shader(own: Rng, side: int, rng: Rng) -> np.ndarray:
-    x, y = _grid(side, rng)
-    functions: list[Callable[[np.ndarray], np.ndarray]] = [
-        np.sin, np.cos, np.tanh, np.abs, lambda value: np.sin(value**2), lambda value: value - np.floor(value)
-    ]  # fmt: skip
-    for _ in range(own.integers(2, 5)):
-        a, b, c, d = own.normal(0, 2.2, 4) * rng.normal(1, 0.05, 4)
-        first = functions[own.integers(len(functions))]
-        second = functions[own.integers(len(functions))]
-        x, y = first(a * x + b * y), second(c * y + d * x)
-    return np.asarray(x + own.uniform(-1, 1) * y)
-
-
-def _cells(own: Rng, side: int, rng: Rng) -> np.ndarray:
-    count, mode = int(own.integers(8, 60)), own.integers(3)
-    points = rng.uniform(-0.1, 1.1, (count, 2)) * side
-    stretch = own.choice([1, 1, 2.0])
-    y, x = np.mgrid[:side, :side].astype(np.float32)
-    far = np.sort(np.hypot(x[None] - points[:, :1, None], (y[None] - points[:, 1:, None]) * stretch), axis=0)[
-        :2
+def textures(count: int, side: int, device: str) -> torch.Tensor:
+    """Return coloured fields in about [0, 1], ``[count, 3, side, side]``."""
+    many = [count * 35 // 100, count * 15 // 100, count // 10]
+    many = [count - sum(many), *many]
+    parts = [
+        programs(many[0], 3, side, device),
+        spectra(many[1], 3, side, device),
+        cells(many[2], 3, side, device),
     ]
-    return np.asarray((far[0], far[1] - far[0], np.minimum(far[1] - far[0], 2.0))[mode])
-
-
-def _tiles(own: Rng, side: int, rng: Rng) -> np.ndarray:
-    x, y = _grid(side, rng, turn=0.3)
-    scale, kind = own.uniform(2, 7), own.integers(4)
-    column = np.floor(y * scale)
-    u = x * scale + (own.choice([0, 0.5]) * column)
-    fx, fy = u - np.floor(u) - 0.5, y * scale - column - 0.5
-    size = own.uniform(0.2, 0.42)
-    kinds = (
-        np.hypot(fx, fy) < size,
-        np.maximum(abs(fx), abs(fy)) < size,
-        abs(fx) + abs(fy) < size * 1.3,
-        (np.floor(u) + column) % 2,
+    density = fractals(max(1, many[3]), side, device)[: many[3]]
+    ground = spectra(many[3], 3, side, device)
+    parts.append(standardised(density.expand(-1, 3, -1, -1) + 0.15 * ground))
+    field = torch.cat(parts)
+    field = field[torch.randperm(count, device=device)]
+    shape = (count, 1, 1, 1)
+    # Three fields through a matrix in which brightness rules, or one field through a palette.
+    grey = torch.rand(*shape, device=device) < 0.15
+    mixing = torch.randn(count, 3, 3, device=device) * uniform(0, 0.5, count, 1, 1, device=device)
+    mixing[:, :, 0] += 1
+    contrast = torch.exp(uniform(math.log(0.05), math.log(0.35), *shape, device=device))
+    mixed = torch.einsum("nij,njhw->nihw", mixing, field) * contrast + _colours(count, 1, device).view(
+        count, 3, 1, 1
     )
-    return np.asarray(kinds[kind], np.float64) + 0.15 * _noise(own, side, rng)
-
-
-def _grown(own: Rng, side: int, rng: Rng) -> np.ndarray:
-    """Filter noise to a narrow band and sharpen it: spots, stripes and labyrinths."""
-    fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
-    radius = np.hypot(fx * own.choice([1, 1, 2]), fy)
-    band = np.exp(-(((radius - own.uniform(0.05, 0.2)) / 0.02) ** 2))
-    found = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(side, side))) * band, s=(side, side))
-    return np.asarray(np.tanh((found / (found.std() + 1e-9) - own.uniform(-0.8, 0.8)) * 3))
-
-
-_TEXTURES = (_noise, _waves, _shader, _cells, _tiles, _grown)
-
-
-def _fractal(label: int, side: int, rng: Rng) -> np.ndarray:
-    """Return the density of an iterated function system; the class fixes its maps, which are shaken a little."""
-    own = np.random.default_rng([label, 23])
-    count = int(own.integers(2, 6))
-    maps = np.empty((count, 2, 2))
-    for index in range(count):
-        left, right = own.uniform(-np.pi, np.pi, 2)
-        stretch = np.diag(own.uniform(0.3, 0.85, 2) * own.choice([-1, 1], 2))
-        maps[index] = _turned(left) @ stretch @ _turned(right)
-    shift = own.uniform(-1, 1, (count, 2))
-    maps, shift = maps * rng.normal(1, 0.06, maps.shape), shift + rng.normal(0, 0.06, shift.shape)
-    weight = np.abs(np.linalg.det(maps)) + 0.05
-    walkers = 256
-    chosen = rng.choice(count, size=(40, walkers), p=weight / weight.sum())
-    points = np.zeros((walkers, 2))
-    seen = []
-    for step, index in enumerate(chosen):
-        points = np.einsum("nij,nj->ni", maps[index], points) + shift[index]
-        if step >= 12:
-            seen.append(points)
-    cloud = np.concatenate(seen)
-    cloud = (cloud - cloud.min(axis=0)) / (np.ptp(cloud, axis=0).max() + 1e-6)
-    cloud = (cloud - np.ptp(cloud, axis=0) / 2) @ _turned(rng.normal(0, 0.2)).T
-    cloud = cloud * rng.uniform(0.6, 1.1) + rng.uniform(0.35, 0.65, 2)
-    cells = (cloud * side).astype(np.int64)
-    inside = ((cells >= 0) & (cells < side)).all(axis=1)
-    density = np.bincount(cells[inside] @ np.array([side, 1]), minlength=side * side).reshape(side, side)
-    return np.asarray(np.minimum(np.sqrt(density) / 2.0, 1.0))
-
-
-def _turned(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def _contour(label: int, side: int, rng: Rng) -> np.ndarray:
-    """Return nested closed outlines around a centre; the class fixes the corners, their sharpness and the nesting."""
-    own = np.random.default_rng([label, 31])
-    corners, sharp, rings = int(own.integers(2, 9)), own.uniform(0.08, 0.45), int(own.integers(0, 5))
-    wobble, filled, ratio = own.uniform(0, 0.25), own.random() < 0.5, own.uniform(0.55, 1)
-    x, y = _grid(side, rng, turn=0.5)
-    angle, radius = np.arctan2(y, x * ratio), np.hypot(x * ratio, y)
-    outline = 1 + sharp * np.cos(corners * angle)
-    for order in (2, 3, 5):
-        outline += wobble / order * np.cos(order * angle + own.uniform(0, 6.3) + rng.normal(0, 0.3))
-    level = radius / (outline * rng.uniform(0.4, 0.8))
-    body = 1 / (1 + np.exp((level - 1) * 25))
-    if rings:
-        lines = 0.5 + 0.5 * np.cos(2 * np.pi * level * rings)
-        return np.asarray(body * (0.4 + 0.6 * lines) if filled else body * (lines > 0.5))
-    return np.asarray(body)
-
-
-def _leaves(label: int, side: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """Return overlapping shapes with sizes of a power law, and where they lie."""
-    own = np.random.default_rng([label, 43])
-    kind, power, largest, many = (
-        label % 4,
-        own.uniform(1.2, 3),
-        own.uniform(0.2, 0.5),
-        int(own.integers(10, 60)),
+    stops = _colours(count, 5, device)
+    place = torch.sigmoid(field[:, :1] * uniform(0.5, 2.5, *shape, device=device)) * 3.999
+    low = place.floor().long()
+    share = place - low
+    row = torch.arange(count, device=device).view(count, 1, 1)
+    palette = (
+        stops[row, low[:, 0]] * (1 - share[:, 0, ..., None])
+        + stops[row, low[:, 0] + 1] * share[:, 0, ..., None]
     )
-    y, x = np.mgrid[:side, :side] / side
-    image, mask = np.zeros((side, side, 3)), np.zeros((side, side))
-    base, spread = rng.uniform(0, 1, 3), rng.uniform(0.05, 0.5)
-    for _ in range(many):
-        size = largest * (1 + rng.random() * (10**power - 1)) ** (-1 / power)
-        cx, cy, angle = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0, np.pi)
-        u = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
-        v = -(x - cx) * np.sin(angle) + (y - cy) * np.cos(angle)
-        if kind == 0:
-            inside = u**2 + v**2 < size**2
-        elif kind == 1:
-            inside = np.maximum(abs(u), abs(v)) < size
-        elif kind == 2:
-            inside = (v > -size / 2) & (abs(u) * 1.7 + v < size)
-        else:
-            inside = (u / 2.2) ** 2 + v**2 < (size / 1.5) ** 2
-        shade = 1 + rng.normal(0, 0.3) * u / (size + 1e-6)
-        image[inside] = (base + rng.normal(0, spread, 3))[None] * shade[inside][:, None]
-        mask[inside] = 1
-    return np.clip(image, 0, 1), mask
+    found = torch.where(torch.rand(*shape, device=device) < 0.5, mixed, palette.permute(0, 3, 1, 2))
+    return torch.where(grey, found.mean(1, keepdim=True), found)
+
+
+def _colours(count: int, each: int, device: str) -> torch.Tensor:
+    """Return ``[count, each, 3]``: brightness drawn evenly, little colour more often than much."""
+    bright = uniform(0.05, 0.95, count, each, 1, device=device)
+    tint = torch.randn(count, each, 3, device=device)
+    tint = tint - tint.mean(2, keepdim=True)
+    return (bright + tint * 0.35 * torch.rand(count, each, 1, device=device) ** 1.5).clamp(0, 1)
+
+
+def _outline(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    size: torch.Tensor,
+    middle: float | torch.Tensor,
+    kind: torch.Tensor,
+    mirrored: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the level of a leaf (1 on its outline, 0 in its middle) and coordinates in its own frame."""
+    shape, device = size.shape, str(size.device)
+    cx, cy = uniform(-1, 1, *shape, device=device) * middle, uniform(-1, 1, *shape, device=device) * middle
+    turn = uniform(0, 2 * math.pi, *shape, device=device)
+    left = torch.where(mirrored, (x - 0.1).abs(), x)
+    u = ((left - cx) * torch.cos(turn) + (y - cy) * torch.sin(turn)) / size
+    v = (-(left - cx) * torch.sin(turn) + (y - cy) * torch.cos(turn)) / size
+    v = v * torch.exp(torch.randn(*shape, device=device).abs() * 0.7)
+    radius, angle = torch.sqrt(u**2 + v**2 + 1e-6), torch.atan2(v, u)
+    power = torch.exp(uniform(-0.3, 2.2, *shape, device=device))
+    box = ((u.abs() + 1e-4) ** power + (v.abs() + 1e-4) ** power) ** (1 / power)
+    corners = torch.randint(3, 8, shape, device=device)
+    wedge = 2 * math.pi / corners
+    polygon = radius * torch.cos((angle % wedge) - wedge / 2) / torch.cos(wedge / 2)
+    wave = torch.ones_like(radius)
+    for order in (2, 3, 4, 6, 9):
+        wave = wave + torch.randn(*shape, device=device) * 0.45 / order * torch.cos(
+            order * angle + uniform(0, 6.3, *shape, device=device)
+        )
+    blob = radius / wave.clamp_min(0.2)
+    which = (kind + 0.35 * torch.rand(*shape, device=device)) % 1
+    level = torch.where(
+        which < 0.3, box, torch.where(which < 0.5, polygon, torch.where(which < 0.6, radius, blob))
+    )
+    ring = torch.rand(*shape, device=device) < 0.08
+    return torch.where(ring, (level - 0.8).abs() * 4, level), u, v
+
+
+def _filled(
+    texture: torch.Tensor, base: torch.Tensor, spread: torch.Tensor, count: int, device: str
+) -> torch.Tensor:
+    """Return what fills a leaf: one colour near the picture's own, or the texture of another picture, toned."""
+    shape = (count, 1, 1, 1)
+    side = texture.shape[2]
+    move = torch.randint(side, (2,)).tolist()
+    other = texture.roll(move, (2, 3))[torch.randperm(count, device=device)]
+    colour = base * (1 - spread) + spread * _colours(count, 1, device).view(count, 3, 1, 1)
+    own = torch.rand(*shape, device=device)
+    amount = torch.where(own < 0.35, 0.0, torch.where(own < 0.7, 0.35, 1.0))
+    tone = colour + amount * (other - other.mean((2, 3), keepdim=True))
+    return torch.where(own > 0.9, other, tone)
+
+
+def _photographed(picture: torch.Tensor, device: str) -> torch.Tensor:
+    """Light, blur, noise and rounding of a camera."""
+    count, side = len(picture), picture.shape[2]
+    x, y = grid(side, device)
+    shape = (count, 1, 1, 1)
+    turn = uniform(0, 6.3, *shape, device=device)
+    light = 1 + uniform(-0.25, 0.25, *shape, device=device) * (x * torch.cos(turn) + y * torch.sin(turn))
+    light = light - uniform(0, 0.15, *shape, device=device) * (x**2 + y**2)
+    picture = picture * light
+    soft = functional.avg_pool2d(functional.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    picture = torch.lerp(
+        picture, soft, torch.rand(*shape, device=device) * (torch.rand(*shape, device=device) < 0.6)
+    )
+    picture = picture + torch.randn_like(picture) * 0.04 * torch.rand(*shape, device=device) ** 2
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,6 +1,10 @@
-"""Train the encoder that ships with Modelworks on pictures made by formulas; checkpoints after every pass.
+"""Train the encoder that ships with Modelworks on pictures made by formulas alone.
 
-python -m benchmarks.images.formula.train --work FOLDER --out src/modelworks/algorithms/backbones/formula.onnx
+    python -m benchmarks.images.formula.train --work FOLDER --steps 9000 --probes FOLDER
+    python -m benchmarks.images.formula.export FOLDER/encoder.pt
+
+The seed draws pictures, views and weights; sums on a GPU are not taken in a fixed order, so two runs give networks of
+the same worth, not the same bits. ``--seconds`` turns a stretch of time into steps after measuring their speed.
 """
 
 from __future__ import annotations
@@ -12,208 +16,158 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
-from onnx import helper, numpy_helper
-from torch import nn
-from torch.nn import functional
 
-from benchmarks.images.formula.pictures import SHAPES, TEXTURES, kinds_of, make_pictures
+from benchmarks.images.formula.network import SIDE, Trained, contrast, regularised
+from benchmarks.images.formula.pictures import make_pictures
+from benchmarks.images.formula.probe import probed, read_probes
+from benchmarks.images.formula.views import mixed, view
 
-SIDE, CROP = 56, 48
-SHARD = 2000
-WIDTHS = (32, 48, 96, 160, 224)
-BATCH, RATE, DECAY, SMOOTHING = 32, 2e-3, 0.02, 0.1
-
-SIZES = (SHAPES, TEXTURES, 6, 6)
-NAMES = ("shape", "texture", "shape_kind", "texture_kind")
+CANVAS = 96
+LEVELS = (0.25, 0.5, 1.0)
+RATE, DECAY, WARMUP = 2e-3, 0.02, 0.05
+REPLACED = 12
+"""A picture is used about as often before it gives way to a new one."""
 
 
-class Block(nn.Module):
-    """Convolution, batch norm, ReLU; with a skip where the shape allows it."""
+class Pool:
+    """Pictures held on the device; the oldest give way to new ones."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.skip = stride == 1 and inputs == outputs
+    def __init__(self, size: int, chunk: int, device: str) -> None:
+        self.held = torch.empty(size, 3, CANVAS, CANVAS, dtype=torch.uint8, device=device)
+        self.next, self.chunk, self.device = 0, chunk, device
+        for _ in range(size // chunk):
+            self.replace()
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        found = self.norm(self.convolution(values))
-        return functional.relu(found + values if self.skip else found)
+    def replace(self) -> None:
+        """Put new pictures in the place of the oldest."""
+        self.held[self.next : self.next + self.chunk] = make_pictures(self.chunk, CANVAS, self.device)
+        self.next = (self.next + self.chunk) % (len(self.held) // self.chunk * self.chunk)
 
-
-class Encoder(nn.Module):
-    """Four stages at strides 2, 4, 8 and 16."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        stem, one, two, three, four = WIDTHS
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(Block(3, stem, 5, 2), Block(stem, one, 3, 1), Block(one, one, 3, 1)),
-                nn.Sequential(Block(one, two, 3, 2), Block(two, two, 3, 1)),
-                nn.Sequential(Block(two, three, 3, 2), Block(three, three, 3, 1)),
-                nn.Sequential(Block(three, four, 3, 2)),
-            ]
-        )
-
-    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        maps = []
-        for stage in self.stages:
-            pixels = stage(pixels)
-            maps.append(pixels)
-        return maps
+    def draw(self, count: int) -> torch.Tensor:
+        """Return pictures at random."""
+        return self.held[torch.randint(len(self.held), (count,), device=self.device)]
 
 
-class Trained(nn.Module):
-    """The encoder with the heads it is trained by: which shape, which texture, and which kind of each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = Encoder()
-        self.heads = nn.ModuleList(nn.Linear(sum(WIDTHS[1:]), size) for size in SIZES)
-
-    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        pooled = torch.cat([item.mean(dim=(2, 3)) for item in self.encoder(pixels)], 1)
-        return [head(pooled) for head in self.heads]
-
-
-def varied(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Crop, zoom, mirror, mix up and grey the channels of a batch ``uint8 [rows, side, side, 3]``."""
-    size = int(rng.choice([36, 44, 48, 52, 56]))
-    top, left = rng.integers(SIDE - size + 1, size=2)
-    found = pixels[:, top : top + size, left : left + size].permute(0, 3, 1, 2).float() / 127.5 - 1
-    if size != CROP:
-        found = functional.interpolate(found, size=(CROP, CROP), mode="bilinear", antialias=True)
-    if rng.random() < 0.5:
-        found = found[:, rng.permutation(3)]
-    if rng.random() < 0.2:
-        found = found.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-    gain = torch.from_numpy(rng.uniform(0.5, 1.2, (len(found), 1, 1, 1)).astype(np.float32))
-    shift = torch.from_numpy(rng.normal(0, 0.15, (len(found), 1, 1, 1)).astype(np.float32))
-    return (found * gain + shift).contiguous(memory_format=torch.channels_last)
-
-
-def pictures(work: Path, count: int, seed: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Make the pictures, or read those that were made before the run was cut off."""
-    parts = []
-    for shard in range(count // SHARD):
-        path = work / f"pictures-{seed}-{shard}.npz"
-        if not path.is_file():
-            images, shapes, textures = make_pictures(SHARD, SIDE, seed * 1000 + shard)
-            np.savez(path.with_suffix(".part.npz"), images=images, shapes=shapes, textures=textures)
-            path.with_suffix(".part.npz").rename(path)
-        parts.append(np.load(path))
-    images, shapes, textures = (
-        np.concatenate([part[name] for part in parts]) for name in ("images", "shapes", "textures")
+def run(given: argparse.Namespace, pool: Pool, objective: str, seconds: float, steps: int) -> dict[str, Any]:
+    """Train one encoder and write it to the work folder; return what was measured."""
+    device = pool.device
+    torch.manual_seed(given.seed)
+    network = Trained(128 if objective != "vicreg" else 1024).to(device, memory_format=torch.channels_last)
+    decayed = [value for value in network.parameters() if value.dim() > 1]
+    rest = [value for value in network.parameters() if value.dim() <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}], betas=(0.9, 0.98)
     )
-    labels = [shapes, textures, *kinds_of(shapes, textures)]
-    return torch.from_numpy(images), [torch.from_numpy(item) for item in labels]
+    loss_of = regularised if objective == "vicreg" else contrast
+    sets = read_probes(given.probes, device) if given.probes else {}
+    start = saved = time.monotonic()
+    step, total, away, lines = 0, steps or 10**9, 0.0, []
+    while step < total:
+        done = min(1.0, step / total)
+        rate = (
+            RATE
+            * min(1.0, (step + 1) / max(1, min(500, WARMUP * total)))
+            * 0.5
+            * (1 + math.cos(math.pi * done))
+        )
+        for part in optimiser.param_groups:
+            part["lr"] = rate
+        if step % REPLACED == 0:
+            pool.replace()
+        raw = pool.draw(given.batch)
+        pictures = mixed(raw) if "mix" in objective else raw.float() / 255
+        light = 0.5 if "plain" in objective else 1.0
+        views = torch.cat([view(pictures, SIDE, colour=light), view(pictures, SIDE, colour=light)])
+        views = views.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            found = network(views)
+        loss = sum(
+            weight * loss_of(*level.chunk(2)) for weight, level in zip(LEVELS, found, strict=True)
+        )  # fmt: skip
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        step += 1
+        if not steps and step == 60:
+            if device == "cuda":
+                torch.cuda.synchronize()
+            before = time.monotonic() - start
+        if not steps and step == 160:
+            if device == "cuda":
+                torch.cuda.synchronize()
+            each = (time.monotonic() - start - before) / 100
+            total = max(200, 160 + int((seconds - (time.monotonic() - start)) / each))
+        now = time.monotonic()
+        if now - saved - away > given.every or step == total:
+            line = {
+                "objective": objective, "step": step, "steps": total, "loss": round(loss.detach().item(), 4),
+                "seconds": round(now - start, 1), "views_per_s": round(2 * given.batch * step / (now - start)),
+                **probed(network.encoder, sets, SIDE),
+            }  # fmt: skip
+            lines.append(line)
+            print(json.dumps(line), flush=True)
+            _save(given.work / f"{given.name or objective}.pt", network, lines, given)
+            away, saved = 0.0, time.monotonic()
+    return lines[-1]
 
 
-def train(work: Path, count: int, passes: int, seed: int) -> tuple[Trained, dict[str, Any]]:
-    """Train, or go on from the last checkpoint; returns the network and a record of the run."""
-    torch.manual_seed(seed)
-    torch.set_num_threads(1)
-    start = time.process_time()
-    images, labels = pictures(work, count, seed)
-    held, held_labels = pictures(work, SHARD, seed + 1)
-    record: dict[str, Any] = {"picture_cpu_s": time.process_time() - start, "passes": []}
-    network = Trained().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    steps = count // BATCH
-    checkpoint = work / "checkpoint.pt"
-    first = 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        record, first = json.loads(state["record"]), state["passes"]
-    for number in range(first, passes):
-        start = time.process_time()
-        rng = np.random.default_rng([seed, number])
-        network.train()
-        for step, rows in enumerate(np.split(rng.permutation(count)[: steps * BATCH], steps)):
-            done = (number * steps + step) / (passes * steps)
-            rate = RATE * min(1.0, done * 20 + 0.02) * (0.5 + 0.5 * math.cos(math.pi * done))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            loss = torch.zeros(())
-            for found, truth in zip(network(varied(images[rows], rng)), labels, strict=True):
-                loss = loss + functional.cross_entropy(found, truth[rows], label_smoothing=SMOOTHING)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        network.eval()
-        with torch.no_grad():
-            answers = network(varied(held, np.random.default_rng(0)))
-        accuracy = {
-            name: round(float((found.argmax(1) == truth).float().mean()), 4)
-            for name, found, truth in zip(NAMES, answers, held_labels, strict=True)
-        }
-        record["passes"].append({"cpu_s": round(time.process_time() - start, 1), "accuracy": accuracy})
-        print(number + 1, record["passes"][-1], flush=True)
-        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({**state, "record": json.dumps(record), "passes": number + 1}, checkpoint)
-    return network, record
-
-
-def write(encoder: Encoder, out: Path) -> None:
-    """Write the encoder as ONNX, batch norm folded in, weights in half precision: pixels in [-1, 1] to four maps."""
-    nodes: list[Any] = []
-    constants: list[Any] = []
-
-    def stored(name: str, value: torch.Tensor) -> str:
-        half = value.detach().numpy().astype(np.float16)
-        constants.append(numpy_helper.from_array(half, f"{name}.half"))
-        nodes.append(helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
-        return name
-
-    current, outputs = "image", []
-    for number, stage in enumerate(encoder.stages):
-        for index, block in enumerate(stage):
-            name = f"stage{number}.{index}"
-            scale = block.norm.weight / torch.sqrt(block.norm.running_var + block.norm.eps)
-            weight = stored(f"{name}.weight", block.convolution.weight * scale[:, None, None, None])
-            bias = stored(f"{name}.bias", block.norm.bias - block.norm.running_mean * scale)
-            kernel, stride = block.convolution.kernel_size[0], block.convolution.stride[0]
-            nodes.append(
-                helper.make_node("Conv", [current, weight, bias], [f"{name}.conv"],
-                                 pads=[kernel // 2] * 4, strides=[stride] * 2)
-            )  # fmt: skip
-            total = f"{name}.conv"
-            if block.skip:
-                nodes.append(helper.make_node("Add", [total, current], [f"{name}.sum"]))
-                total = f"{name}.sum"
-            nodes.append(helper.make_node("Relu", [total], [f"{name}.out"]))
-            current = f"{name}.out"
-        outputs.append(current)
-    values = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", width, f"h{index}", f"w{index}"])
-        for index, (name, width) in enumerate(zip(outputs, WIDTHS[1:], strict=True))
-    ]
-    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["rows", 3, "height", "width"])
-    graph = helper.make_graph(nodes, "formula", [image], values, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.checker.check_model(model)
-    out.write_bytes(model.SerializeToString(deterministic=True))
+def _save(path: Path, network: Trained, lines: list[dict[str, Any]], given: argparse.Namespace) -> None:
+    state = {name: value.cpu() for name, value in network.encoder.state_dict().items()}
+    facts = {"seed": given.seed, "batch": given.batch, "pool": given.pool, "torch": str(torch.__version__)}
+    facts["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    draft = path.with_suffix(".part")
+    torch.save({"encoder": state, "lines": lines, "facts": facts}, draft)
+    draft.replace(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for pictures and the checkpoint")
-    parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
-    parser.add_argument("--pictures", type=int, default=32_000)
-    parser.add_argument("--passes", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument(
+        "--probes", type=Path, help="folder of training rows of real sets, to watch progress only"
+    )
+    parser.add_argument(
+        "--objectives",
+        default="contrast_mix_plain",
+        help="contrast or vicreg, with _mix (mixed pictures) and _plain (half the change of colour); comma separated",
+    )
+    parser.add_argument(
+        "--chosen", type=Path, help="file that names the objective; written after a comparison"
+    )
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--every", type=float, default=60, help="seconds between checkpoints")
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--pool", type=int, default=131_072)
+    parser.add_argument("--name", default="")
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    network, record = train(given.work, given.pictures, given.passes, given.seed)
-    write(network.eval().encoder, given.out)
-    settings = {"pictures": given.pictures, "passes": given.passes, "seed": given.seed, "widths": WIDTHS}
-    given.out.with_suffix(".json").write_text(json.dumps({"settings": settings, **record}, indent=1) + "\n")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(given.seed)
+    start = time.monotonic()
+    pool = Pool(given.pool, given.batch, device)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    took = time.monotonic() - start
+    print(
+        json.dumps({"pictures": given.pool, "seconds": round(took, 1), "per_s": round(given.pool / took)}),
+        flush=True,
+    )
+    objectives = given.objectives.split(",")
+    if len(objectives) == 1 and given.chosen and given.chosen.is_file():
+        objectives = [given.chosen.read_text(encoding="utf-8").strip()]
+    found = {name: run(given, pool, name, given.seconds, given.steps) for name in objectives}
+    if len(objectives) > 1 and given.chosen:
+        names = [path.stem for path in sorted(given.probes.glob("*.npz"))]
+        best = max(found, key=lambda name: sum(found[name][one] for one in names))
+        given.chosen.write_text(best, encoding="utf-8")
+        print("chosen", best, flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ _BUILT_IN = {
 }
 _BUILT_IN_BACKBONES = {
     "images.patches": ("modelworks.algorithms.backbones.sources", "PatchSource", "image"),
+    "images.formula": ("modelworks.algorithms.backbones.formula", "FormulaSource", "image"),
     "images.pixels": ("modelworks.algorithms.backbones.reference", "PixelSource", "image"),
     "text.ngrams": ("modelworks.algorithms.backbones.sources", "NgramSource", ""),
     "text.minilm": ("modelworks.algorithms.backbones.minilm", "MinilmSource", "minilm"),
@@ -48,7 +49,7 @@ _RECIPES: dict[tuple[str, str], str] = {
     ("series", TaskKind.FORECAST): "series.forecast",
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "image": ("images.patches",),
+    "image": ("images.formula", "images.patches"),
     "text": ("text.ngrams",),
     "series": ("series.kernels", "series.levels"),
 }

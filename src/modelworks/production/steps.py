@@ -76,7 +76,7 @@ def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=5,
+    version=6,
     outputs=("embeddings.npy", "backbone.onnx", "backbone.json"),
     sources=(
         f"{HOUSE}.embedding",

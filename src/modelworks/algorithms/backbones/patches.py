@@ -61,7 +61,7 @@ class PatchEncoder:
         filters = (atoms @ whitening).astype(np.float32)
         pooled = embed_images(self._graph(filters, None, None), chosen)
         mean = pooled.mean(axis=0)
-        projection = _principal_components(pooled - mean, self.width, rng)
+        projection = principal_components(pooled - mean, self.width, rng)
         return self._graph(filters, projection, -mean @ projection)
 
     def _resized(self, images: list[Pixels]) -> Floats:
@@ -177,7 +177,7 @@ def learn_dictionary(
     return (whitening @ centring).astype(np.float32), found
 
 
-def _principal_components(centred: Floats, width: int, rng: np.random.Generator) -> Floats:
+def principal_components(centred: Floats, width: int, rng: np.random.Generator) -> Floats:
     """Return a projection ``[d, width]`` on the leading components, found by subspace iteration.
 
     Source: Halko, Martinsson & Tropp (2011), Finding structure with randomness.

@@ -1,6 +1,6 @@
 """What the n-th task costs on cached embeddings: CPU, wall time and memory of 1, 40 and 200 tasks.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.heads.cost
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.cost [--head ridge]
 
 Every measurement is a process of its own that maps the cached embeddings, fits all heads and writes their graphs;
 counts alternate, and the medians are compared.
@@ -35,7 +35,7 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def child(folder: Path, count: int, missing: float) -> dict[str, Any]:
+def child(folder: Path, count: int, missing: float, head: str) -> dict[str, Any]:
     """Fit ``count`` heads; ``missing`` is the share of labels that every task lacks, at random."""
     labels = np.load(folder / "labels.npy")[:TRAIN, :count]
     if missing:
@@ -46,7 +46,7 @@ def child(folder: Path, count: int, missing: float) -> dict[str, Any]:
         task(labels[:, index], ("no", "yes"), "image", {BACKBONE: backbone}, {BACKBONE: embeddings})
         for index in range(count)
     ]
-    recipe = estimator("samples.heads")()
+    recipe = estimator("samples.heads")(head=head)
     recipe.fit_all([_small(samples[0])], Budget(600), 0)  # Imports and first calls are not what a task costs.
     before = peak_mb()
     cpu, wall = time.process_time(), time.perf_counter()
@@ -71,10 +71,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--missing", type=float, default=0.0)
+    parser.add_argument("--head", default="auto")
     parser.add_argument("--child", nargs=2, metavar=("FOLDER", "COUNT"))
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(child(Path(arguments.child[0]), int(arguments.child[1]), arguments.missing)))
+        folder, count = Path(arguments.child[0]), int(arguments.child[1])
+        print(json.dumps(child(folder, count, arguments.missing, arguments.head)))
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,14 +90,15 @@ def main() -> int:
         for _ in range(arguments.repeats):
             for count in COUNTS:
                 command = [sys.executable, "-m", "benchmarks.heads.cost", "--child", name, str(count)]
-                command += ["--missing", str(arguments.missing)]
+                command += ["--missing", str(arguments.missing), "--head", arguments.head]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[count].append(json.loads(done.stdout))
     one = float(np.median([item["cpu_s"] for item in found[1]]))
     for count, measured in found.items():
         middle = {key: round(float(np.median([item[key] for item in measured])), 4) for key in measured[0]}
         record(
-            {"part": "cost", "tasks": count, "missing": arguments.missing, "repeats": len(measured), **middle,
+            {"part": "cost", "head": arguments.head, "tasks": count, "missing": arguments.missing,
+             "repeats": len(measured), **middle,
              "times_one": round(middle["cpu_s"] / one, 2), "rows": TRAIN, "embed_cpu_s": round(embed_s, 1)}
         )  # fmt: skip
     return 0

@@ -45,7 +45,7 @@ def main() -> int:
         limits = f"{row['low']} to {row['high']}" if "low" in row else ""
         cells += [limits, *(row.get(name, "") for name in COLUMNS), row.get("how", "").partition(":")[0]]
         text += "| " + " | ".join(str(cell) for cell in cells) + " |\n"
-    notes = RESULTS.with_name("notes.md")
+    notes = RESULTS.with_name(f"{RESULTS.stem}-notes.md")
     text += "\n" + notes.read_text(encoding="utf-8") if notes.exists() else ""
     RESULTS.with_suffix(".md").write_text(text, encoding="utf-8")
     return 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from scipy.stats import norm
 
-from modelworks.algorithms.images.anomaly import ImageAnomaly, conformal_threshold
-from modelworks.algorithms.images.looks import Look
+from modelworks.algorithms.images.anomaly import ImageAnomaly, least_images, tolerance_threshold
+from modelworks.algorithms.images.looks import Look, NetworkLook
 from modelworks.algorithms.plugins import estimator, recipe_for
 from modelworks.compute.feeds import answer
 from modelworks.compute.runtime import GraphSession
@@ -17,7 +18,9 @@ from modelworks.core.estimator import FittedModel
 from modelworks.core.task import TaskKind
 from modelworks.data.samples.training import TrainingSamples
 
-SMALL = ImageAnomaly(atoms=16, width=24, memory=150, looks=(Look(32, 8, 4), Look(64, 16, 8)))
+SMALL = ImageAnomaly(
+    atoms=16, width=24, memory=150, looks=(Look(32, 8, 4), Look(64, 16, 8)), network=(NetworkLook(64, 1),)
+)
 
 
 def _surface(rng: np.random.Generator, spot: bool) -> tuple[np.ndarray, tuple[float, float]]:
@@ -102,12 +105,12 @@ def test_one_seed_gives_equal_bytes(fitted: FittedModel) -> None:
 def test_the_threshold_keeps_its_promise_on_further_normal_scores() -> None:
     rng = np.random.default_rng(0)
     rates = [
-        (rng.normal(size=400) > conformal_threshold(rng.normal(size=39).astype(np.float32), 0.1)).mean()
-        for _ in range(400)
+        1 - norm.cdf(tolerance_threshold(rng.normal(size=120).astype(np.float32), 0.1)) for _ in range(1000)
     ]
-    assert 0.085 < np.mean(rates) < 0.107
+    assert 0.9 <= np.mean(np.array(rates) <= 0.1) < 0.97
     few = np.array([3.0, 1.0, 2.0], np.float32)
-    assert conformal_threshold(few, 0.05) == 3.0
+    assert tolerance_threshold(few, 0.05) == 3.0
+    assert least_images(0.05) == 45
 
 
 def test_too_few_normal_images_and_a_spent_budget_are_named() -> None:

@@ -193,7 +193,7 @@ def escalate(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> d
 
 
 @step(
-    version=1,
+    version=2,
     outputs=("model.onnx", "fit.json"),
     sources=(
         f"{HOUSE}.sample_fitting",
@@ -202,6 +202,7 @@ def escalate(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> d
         "modelworks.data.samples.normal",
         "modelworks.algorithms.images",
         "modelworks.algorithms.backbones.patches",
+        "modelworks.algorithms.backbones.formula",
     ),
 )
 def fit_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelworks.algorithms.backbones.formula import write_maps
 from modelworks.algorithms.backbones.patches import embed_images, standardised_pixels
 from modelworks.algorithms.graph import Graph
 from modelworks.algorithms.images.looks import (
     Filters,
     Look,
     Memory,
+    NetworkLook,
     distance_graph,
     features_graph,
     learn_filters,
+    network_graph,
+    network_map,
     remember,
     write_distance,
     write_features,
@@ -40,6 +44,9 @@ LEAST = 10
 CLASSES = ("normal", "anomalous")
 _TOP_SHARE = 0.01
 _SMOOTH = 3
+_GRID = 32
+_SURE = 0.9
+"""Confidence with which the share of false alarms stays below what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +57,8 @@ class ImageAnomaly:
         limits: What the shipped model may cost.
         metric: Metric of the task, or ``None``.
         false_alarms: Share of normal images that may be alarmed.
-        looks: Scales at which images are looked at.
+        looks: Scales at which patches of images are looked at.
+        network: Maps of the network of ``images.formula`` that are looked at beside them.
         atoms: Patches in the dictionary of a look.
         width: Directions of the features that are compared.
         memory: Places of normal images that are remembered, per look.
@@ -61,6 +69,7 @@ class ImageAnomaly:
     metric: str | None = None
     false_alarms: float = 0.05
     looks: tuple[Look, ...] = (Look(64, 8, 4), Look(128, 16, 8))
+    network: tuple[NetworkLook, ...] = (NetworkLook(128, 2), NetworkLook(128, 3))
     atoms: int = 64
     width: int = 64
     memory: int = 1000
@@ -71,10 +80,10 @@ class ImageAnomaly:
         """What the recipe is."""
         return Card(
             name="images.anomaly",
-            version=1,
+            version=2,
             kinds=frozenset({TaskKind.ANOMALY}),
             summary="Distances of local features to a memory of normal places; score, alarm and heat map.",
-            source="Roth et al. (2022), PatchCore; Coates, Ng & Lee (2011)",
+            source="Roth et al. (2022), PatchCore; Coates, Ng & Lee (2011); Wilks (1941), tolerance limits",
             min_rows=LEAST,
         )
 
@@ -83,7 +92,7 @@ class ImageAnomaly:
     ) -> FittedModel:
         """Fit on the normal rows (``target`` 0); rows of any other label are not looked at.
 
-        The threshold is the conformal quantile of the scores that normal images get from a memory without their fold.
+        The threshold is a tolerance limit over the scores that normal images get from a memory without their fold.
 
         Returns:
             Graph ``pixels -> score FP32 [rows], anomalous BOOL [rows], heat FP32 [rows, h, w]``; a score of 1 is the
@@ -104,20 +113,26 @@ class ImageAnomaly:
         rows = np.sort(rng.permutation(rows)[: self.images])
         images = [image_pixels(train.payload[row], int(row)) for row in rows]
         folds = _folds(train.folds[rows])
-        parts, held = [], []
-        for look in self.looks:
+        looks: list[Look | NetworkLook] = [*self.looks, *self.network]
+        parts: list[_Part] = []
+        held = []
+        for look in looks:
             budget.check()
-            filters = learn_filters(_resized(look, images), self.atoms, rng)
-            maps = embed_images(features_graph(look, filters), images)
+            filters = None
+            if isinstance(look, NetworkLook):
+                maps = embed_images(network_graph(look), images)
+            else:
+                filters = learn_filters(_resized(look, images), self.atoms, rng)
+                maps = embed_images(features_graph(look, filters), images)
             held.append(self._held_out(look, maps, folds, budget, rng))
             parts.append((look, filters, remember(maps, self.memory, self.width, rng)))
         answer = _Answer(
-            grid=max(look.places for look in self.looks),
+            grid=max(_GRID, *(look.places for look, _, _ in parts)),
             scales=[float(distance.mean()) for distance in held],
             threshold=1.0,
         )
         scores = answer.scores(held)
-        threshold = conformal_threshold(scores, self.false_alarms)
+        threshold = tolerance_threshold(scores, self.false_alarms)
         onnx, signature = _written(parts, _Answer(answer.grid, answer.scales, threshold), train.column)
         return FittedModel(
             onnx=onnx,
@@ -126,7 +141,12 @@ class ImageAnomaly:
         )
 
     def _held_out(
-        self, look: Look, maps: Floats, folds: npt.NDArray[np.int64], budget: Budget, rng: np.random.Generator
+        self,
+        look: Look | NetworkLook,
+        maps: Floats,
+        folds: npt.NDArray[np.int64],
+        budget: Budget,
+        rng: np.random.Generator,
     ) -> Floats:
         """Return the distances of every image's places, from memories that never saw images of its fold."""
         distance = np.empty((len(maps), 1, *maps.shape[2:]), np.float32)
@@ -139,15 +159,29 @@ class ImageAnomaly:
         return distance
 
 
-def conformal_threshold(scores: Floats, share: float) -> float:
-    """Return the score that a further normal image exceeds with probability at most ``share``.
+def tolerance_threshold(scores: Floats, share: float) -> float:
+    """Return the score that at most ``share`` of all further normal images exceed, with a confidence of 90 %.
 
-    With fewer than ``1 / share - 1`` scores no finite threshold can promise that; the highest score is returned.
+    The share beyond the score of a rank follows a beta distribution. With fewer than ``least_images(share)`` scores no
+    finite threshold can promise that; the highest score is returned.
 
-    Source: Vovk, Gammerman & Shafer (2005), Algorithmic learning in a random world.
+    Source: Wilks (1941), Determination of sample sizes for setting tolerance limits; Vovk (2012), Conditional validity
+    of inductive conformal predictors.
     """
-    rank = math.ceil((len(scores) + 1) * (1 - share))
-    return float(np.sort(scores)[min(rank, len(scores)) - 1])
+    from scipy.stats import beta
+
+    beyond = np.arange(len(scores))
+    sure = beta.cdf(share, beyond + 1, len(scores) - beyond)
+    fits = np.flatnonzero(sure >= _SURE)
+    return float(np.sort(scores)[::-1][int(fits.max()) if len(fits) else 0])
+
+
+def least_images(share: float) -> int:
+    """Return the normal images that a threshold with such a promise needs."""
+    return math.ceil(math.log(1 - _SURE) / math.log(1 - share))
+
+
+_Part = tuple[Look | NetworkLook, Filters | None, Memory]
 
 
 @dataclass(frozen=True)
@@ -193,13 +227,19 @@ class _Answer:
         return np.asarray(found, np.float32)
 
 
-def _written(
-    parts: Sequence[tuple[Look, Filters, Memory]], answer: _Answer, column: str
-) -> tuple[bytes, Signature]:
+def _written(parts: Sequence[_Part], answer: _Answer, column: str) -> tuple[bytes, Signature]:
     graph = Graph()
-    distances = [
-        write_distance(graph, write_features(graph, look, filters), memory) for look, filters, memory in parts
-    ]
+    sides: dict[int, tuple[str, ...]] = {}
+    distances = []
+    for look, filters, memory in parts:
+        if isinstance(look, NetworkLook):
+            if look.side not in sides:
+                sides[look.side] = write_maps(graph, look.side)
+            maps = network_map(graph, look, sides[look.side])
+        else:
+            assert filters is not None
+            maps = write_features(graph, look, filters)
+        distances.append(write_distance(graph, maps, memory))
     heat, score = answer.write(graph, distances)
     graph.rename(heat, "heat")
     graph.rename(score, "score")
@@ -235,14 +275,20 @@ def _folds(folds: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
 
 def _diagnostics(recipe: ImageAnomaly, scores: Floats, cpu_s: float) -> dict[str, Any]:
     alarmed = float((scores > 1).mean())
+    looks: list[Look | NetworkLook] = [*recipe.looks, *recipe.network]
     kept = {"name": "images.anomaly", "oof_loss": alarmed, "cpu_s": cpu_s, "weight": 1.0, "kept": True}
-    enough = len(scores) >= 1 / recipe.false_alarms - 1
+    enough = len(scores) >= least_images(recipe.false_alarms)
     return {
         "members": [kept],
-        "chosen": f"memory of normal places at {len(recipe.looks)} scales; held-out false alarms {alarmed:.1%}",
+        "chosen": f"memory of normal places in {len(looks)} looks; held-out false alarms {alarmed:.1%}",
         "threshold": 1.0,
         "normal_images": len(scores),
-        "false_alarms": {"wanted": recipe.false_alarms, "held_out": alarmed, "enough_images": enough},
+        "false_alarms": {
+            "wanted": recipe.false_alarms,
+            "confidence": _SURE,
+            "held_out": alarmed,
+            "enough_images": enough,
+        },
         "held_out_quantiles": [float(value) for value in np.quantile(scores, [0, 0.25, 0.5, 0.75, 0.95, 1])],
-        "looks": [asdict(look) for look in recipe.looks],
+        "looks": [asdict(look) for look in looks],
     }

@@ -1,7 +1,8 @@
 """Looks at an image: local features at one scale, and how far each place is from those of normal images.
 
-Each look learns a dictionary of small patches from the normal images, describes every place by the pooled responses,
-and measures a place by its distance to the nearest remembered place.
+A look either learns a dictionary of small patches from the normal images and describes every place by the pooled
+responses, or takes a map of the network that saw formulas only; it measures a place by its distance to the nearest
+remembered place.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelworks.algorithms.backbones.formula import STRIDES, map_widths, write_maps
 from modelworks.algorithms.backbones.patches import (
     learn_dictionary,
     patch_contrast,
@@ -49,6 +51,24 @@ class Look:
 
 
 @dataclass(frozen=True)
+class NetworkLook:
+    """One map of the network of ``images.formula``.
+
+    Attributes:
+        side: Images are resized to ``side`` x ``side`` pixels.
+        level: Which map: 0 to 3, at strides 2, 4, 8 and 16.
+    """
+
+    side: int
+    level: int
+
+    @property
+    def places(self) -> int:
+        """Places along one side."""
+        return self.side // STRIDES[self.level]
+
+
+@dataclass(frozen=True)
 class Filters:
     """The dictionary of a look: ``[atoms, 3, 6, 6]``, whitening included."""
 
@@ -74,6 +94,34 @@ def learn_filters(resized: Floats, atoms: int, rng: np.random.Generator) -> Filt
     """Learn a dictionary from images ``[n, 3, side, side]`` in [-1, 1]."""
     whitening, found = learn_dictionary(resized, PATCH, atoms, _DRAWN, rng)
     return Filters((found @ whitening).astype(np.float32).reshape(len(found), 3, PATCH, PATCH))
+
+
+def network_map(graph: Graph, look: NetworkLook, maps: tuple[str, ...]) -> str:
+    """Add the nodes from the network's maps to a map of features, each place averaged with its neighbours."""
+    near = graph.op(
+        "AveragePool",
+        maps[look.level],
+        kernel_shape=[3, 3],
+        strides=[1, 1],
+        pads=[1] * 4,
+        count_include_pad=0,
+    )
+    return graph.op("Sqrt", near)
+
+
+def network_graph(look: NetworkLook) -> bytes:
+    """Return the graph ``pixels -> embedding FP32 [rows, d, places, places]``."""
+    graph = Graph()
+    graph.rename(network_map(graph, look, write_maps(graph, look.side)), "embedding")
+    return graph.to_bytes(
+        [Tensor(name="pixels", datatype="UINT8", shape=(-1, -1, -1, 3))],
+        [
+            Tensor(
+                name="embedding", datatype="FP32",
+                shape=(-1, map_widths()[look.level], look.places, look.places),
+            )
+        ],
+    )  # fmt: skip
 
 
 def write_features(graph: Graph, look: Look, filters: Filters) -> str:
@@ -151,7 +199,7 @@ def write_distance(graph: Graph, maps: str, memory: Memory) -> str:
     return graph.op("Sqrt", graph.op("Relu", nearest))
 
 
-def distance_graph(look: Look, memory: Memory) -> bytes:
+def distance_graph(look: Look | NetworkLook, memory: Memory) -> bytes:
     """Return the graph ``maps [rows, d, h, w] -> distance [rows, 1, h, w]``."""
     graph = Graph()
     shape = (-1, len(memory.mean), look.places, look.places)

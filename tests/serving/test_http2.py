@@ -386,6 +386,7 @@ PROTOCOL, FLOW, CLOSED, SIZE, COMPRESSION, CALM = 1, 3, 5, 6, 9, 11
         (frames.WINDOW_UPDATE, 0, 0, b"", SIZE),
         (frames.RST_STREAM, 0, 1, struct.pack(">I", 8), PROTOCOL),
         (frames.PING, 0, 0, b"\0" * 70_000, SIZE),
+        (frames.HEADERS, frames.END_HEADERS, 1, b"\x83" * 40_000, CALM),
     ],
 )
 def test_a_peer_that_breaks_the_rules_is_sent_away_with_the_code(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,14 @@ KERNELS = tuple(combinations(range(KERNEL_LENGTH), 3))
 FITTED_VALUES = 2**18
 """Values of training series that biases are taken from, at most."""
 _GOLDEN_RATIO = (np.sqrt(5) + 1) / 2
+
+
+def stack_series(samples: Sequence[Any], length: int) -> Floats:
+    """Return series ``float32 [channels, any length]`` as ``[n, channels, length]``, cut there, NaN after their end."""
+    stacked = np.full((len(samples), int(samples[0].shape[0]), length), np.nan, np.float32)
+    for row, item in enumerate(samples):
+        stacked[row, :, : item.shape[1]] = item[:, :length]
+    return stacked
 
 
 def fit_kernel_encoder(series: Floats, *, features: int = 4998, seed: int = 0, least: float = 0.0) -> bytes:

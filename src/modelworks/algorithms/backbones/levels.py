@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelworks.algorithms.backbones.kernels import stack_series
 from modelworks.algorithms.backbones.sources import OWN
 from modelworks.algorithms.graph import FLOAT, Graph
 from modelworks.compute.runtime import GraphSession
@@ -56,9 +57,7 @@ class LevelSource:
         """Fit the scales on unlabelled series (``float32 [channels, length]``); the cosines are drawn."""
         length = self.length or max(item.shape[1] for item in samples)
         channels = int(samples[0].shape[0])
-        stacked = np.full((len(samples), channels, length), np.nan, np.float32)
-        for row, item in enumerate(samples):
-            stacked[row, :, : item.shape[1]] = item[:, :length]
+        stacked = stack_series(samples, length)
         signal = Tensor(name=SERIES, datatype="FP32", shape=(-1, channels, length))
         graph = Graph()
         graph.rename(_summaries(graph, channels, length), "summaries")

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from modelworks.algorithms.backbones.characters import fit_ngram_encoder
-from modelworks.algorithms.backbones.kernels import KERNEL_LENGTH, fit_kernel_encoder
+from modelworks.algorithms.backbones.kernels import KERNEL_LENGTH, fit_kernel_encoder, stack_series
 from modelworks.algorithms.backbones.ngrams import ngram_backbone
 from modelworks.algorithms.backbones.patches import PatchEncoder
 from modelworks.core.backbone import Backbone, BackboneCard
@@ -113,9 +111,7 @@ class KernelSource:
     def make(self, samples: Sequence[Any], seed: int) -> Backbone:
         """Choose the biases on unlabelled series (``float32 [channels, length]``)."""
         length = self.length or max(item.shape[1] for item in samples)
-        stacked = np.full((len(samples), samples[0].shape[0], max(length, KERNEL_LENGTH)), np.nan, np.float32)
-        for row, item in enumerate(samples):
-            stacked[row, :, : item.shape[1]] = item
+        stacked = stack_series(samples, max(length, KERNEL_LENGTH))
         onnx = fit_kernel_encoder(stacked, features=self.features, seed=seed)
         return _backbone(self.card, onnx, asdict(self), len(samples))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.algorithms.backbones.kernels import fit_kernel_encoder
+from modelworks.algorithms.backbones.kernels import fit_kernel_encoder, stack_series
 from modelworks.algorithms.backbones.sources import OWN, width_of
 from modelworks.algorithms.graph import FLOAT, Graph
 from modelworks.compute.runtime import GraphSession
@@ -63,9 +63,7 @@ class SpectraSource:
         channels = int(samples[0].shape[0])
         frame = self.frame or int(np.clip(1 << int(np.log2(max(length / 8, 8))), 8, 256))
         length = max(length, frame)
-        stacked = np.full((len(samples), channels, length), np.nan, np.float32)
-        for row, item in enumerate(samples):
-            stacked[row, :, : item.shape[1]] = item[:, :length]
+        stacked = stack_series(samples, length)
         signal = Tensor(name=SERIES, datatype="FP32", shape=(-1, channels, length))
         wide = channels * self.bands
         grid = self._run(signal, frame, stacked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ _SEARCH_FROM = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(ABC):
     """Settings of every deep recipe.
 
     Attributes:
@@ -64,13 +65,13 @@ class Common:
     threads: int = 1
     checkpoint: str = ""
 
+    @abstractmethod
     def door(self, payloads: npt.NDArray[Any]) -> Door:
         """Return the way from payloads to inputs of the network, fitted on payloads ``[rows]`` to learn from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def design(self, rows: Rowset, budget_s: float) -> Design:
         """Return the network and its training for some rows and a budget in CPU-seconds."""
-        raise NotImplementedError
 
     def rows(self, train: TrainingSamples, valid: TrainingSamples | None, budget: Budget) -> Rowset:
         """Read the rows of a task."""

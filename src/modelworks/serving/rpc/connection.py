@@ -33,7 +33,7 @@ class Http2Connection(asyncio.Protocol):
         "_block", "_block_flags", "_block_stream", "_carrier", "_closing", "_greeted", "_idle_frames",
         "_inflow", "_last", "_outflow", "_pending", "_reader", "_settled", "_transport", "_write_paused",
         "answer", "calls", "end", "expires", "give", "loop", "send",
-    )  # fmt: skip  # fmt: skip
+    )  # fmt: skip
 
     def __init__(self, carrier: RpcCarrier) -> None:
         self._carrier = carrier
@@ -175,6 +175,8 @@ class Http2Connection(asyncio.Protocol):
             if len(payload) < 5:
                 raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "a priority is cut short")
             payload = payload[5:]
+        if len(payload) > BLOCK_BYTES:
+            raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, "a header block is too long")
         if flags & frames.END_HEADERS:
             self._begin(flags, stream, payload)
         else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FRAME_BYTES = 64 * 1024
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 32 * 1024
+"""Longest header block; twice what a call's metadata may be, and decoding it is slow work before anyone has a token."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +13,25 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from modelworks.compute.device import gpus
 from modelworks.core.errors import TrustError
 
 onnxruntime.set_default_logger_severity(3)
 
 LATENCY_PAUSES_S = (0.05, 0.2, 0.5, 1.0)
 """Waits before a row is timed again that seemed too slow: a burst of a neighbour is often over by then."""
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+_OPTIONS: dict[str, dict[str, str]] = {
+    # Full FP32: TF32 is faster and keeps three digits, fewer than golden examples are compared to.
+    CUDA: {
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+}
 
 
 class GraphSession:
@@ -38,7 +53,7 @@ class GraphSession:
         onnx: bytes,
         *,
         threads: int = 1,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = (CPU,),
         arena: bool = True,
     ) -> None:
         options = onnxruntime.SessionOptions()
@@ -50,7 +65,8 @@ class GraphSession:
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = arena
         try:
-            self._session = onnxruntime.InferenceSession(onnx, options, providers=list(providers))
+            chosen = [(name, _OPTIONS.get(name, {})) for name in providers]
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=chosen)
         except Exception as error:
             raise TrustError(
                 f"ONNX Runtime cannot load the graph: {str(error).splitlines()[0][:200]}",
@@ -61,6 +77,8 @@ class GraphSession:
             self._session._model_bytes = None
         self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
+        # A provider whose libraries are missing is left out without an error: only this says what really runs.
+        self.device: str = "cuda" if CUDA in self._session.get_providers() else "cpu"
 
     def run(
         self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str] | None = None
@@ -81,6 +99,38 @@ class GraphSession:
             for start in range(0, total, rows)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def cuda_lacking() -> str:
+    """Return why no graph can run on a CUDA device here, as the rest of a sentence; empty if one can.
+
+    Asks ONNX Runtime, then the driver, and then really loads a graph: a missing cuDNN shows only there.
+    """
+    if CUDA not in onnxruntime.get_available_providers():
+        return f"ONNX Runtime {onnxruntime.__version__} here was built without CUDA"
+    if not gpus():
+        return "NVIDIA's driver reports no device"
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(OSError, RuntimeError):
+        # Finds the libraries that pip installed beside it.
+        onnxruntime.preload_dlls()
+    try:
+        found = GraphSession(_identity(), providers=(CUDA, CPU)).device
+    except TrustError as error:
+        return f"the device cannot be used ({error.message})"
+    return "" if found == "cuda" else "the CUDA libraries that ONNX Runtime needs cannot be loaded"
+
+
+def _identity() -> bytes:
+    import onnx
+
+    value = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows"]) for name in ("x", "y")
+    ]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["x"], ["y"])], "probe", value[:1], value[1:]
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return bytes(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
 
 
 def single_row_latency_ms(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,16 @@ GOLDEN_SIDE = 64
 
 _UNUSUAL: dict[str, Any] = {"FP32": 1e6, "BYTES": UNSEEN, "INT64": 253402300799000000}
 _UNUSUAL_PAYLOADS: dict[str, Any] = {"FP32": 1e6, "UINT8": [[[255, 0, 255]] * 8] * 8, "INT64": UNSEEN}
+
+
+class Answering(Protocol):
+    """What answers feeds: a session, or parts that together answer as one does."""
+
+    def run(
+        self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return output name -> array."""
+        ...
 
 
 def golden_rows(
@@ -65,7 +75,7 @@ def golden_examples(
 
 
 def answer_rows(
-    session: GraphSession, signature: Signature, rows: Sequence[Mapping[str, Any]]
+    session: Answering, signature: Signature, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, npt.NDArray[Any]]:
     """Run the graph on raw rows; samples go one by one, for images differ in size."""
     names = [tensor.name for tensor in signature.outputs]

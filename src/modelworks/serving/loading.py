@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from modelworks.compute.runtime import GraphSession
+from modelworks.compute.runtime import CPU, CUDA, GraphSession
 from modelworks.core.errors import TrustError
 from modelworks.core.signature import Signature
 from modelworks.packaging.replay import ReplayLimits, replay
 from modelworks.serving.curve import LatencyCurve
+from modelworks.serving.devices import Devices, as_on_cpu, replayed
 from modelworks.serving.errors import Quarantined
 from modelworks.serving.heads.embeddings import EmbeddingCache
-from modelworks.serving.heads.runner import BackboneRunner, agrees
+from modelworks.serving.heads.runner import BackboneRunner, HeadOnBackbone, agrees
 from modelworks.serving.heads.split import Head, Split, split_head
 from modelworks.serving.memory import allocated_bytes, trim
 from modelworks.serving.model import LoadedModel, ModelSource
@@ -35,6 +36,7 @@ _HEAD_OVERHEAD = 2048
 _WORTH_CACHING_S = 200e-6
 _SMALL_SAMPLES = 16_384
 _TRIM_BYTES = 8 * 2**20
+_COMPARED_S = 0.5
 _MEASURED_AGAIN = 3
 _PLAUSIBLE_TIMES, _PLAUSIBLE_BYTES = 8, 32 * 2**20
 """A load that seems to have taken more than so many times its file, and so many bytes on top, is measured again."""
@@ -49,12 +51,14 @@ class Backbone:
         runner: Its session, heads and cache.
         curve: Measured latency with one head.
         memory_bytes: Measured memory.
+        note: Why it runs on the device it does.
     """
 
     digest: str
     runner: BackboneRunner
     curve: LatencyCurve
     memory_bytes: int
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,8 @@ class Loaded:
         memory_bytes: Bytes the load and its warm-up runs left allocated (of a head: its own part).
         shared: The head and its backbone, if it shares one.
         load_s: Elapsed seconds of verifying, loading and warming up (without the proof).
+        device: Where it runs: ``cpu`` or ``cuda``.
+        note: Why there.
     """
 
     runner: Runner
@@ -83,6 +89,8 @@ class Loaded:
     load_s: float
     shared: SharedHead | None = None
     cost_s: float = 0.0
+    device: str = "cpu"
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,17 +181,18 @@ class Loader:
     Args:
         proofs: Record of first loads.
         limits: Limits of a load.
+        devices: Where models may run; the CPU by default.
     """
 
-    def __init__(self, proofs: Proofs, limits: LoadLimits) -> None:
+    def __init__(self, proofs: Proofs, limits: LoadLimits, devices: Devices | None = None) -> None:
         self.proofs = proofs
         self.limits = limits
+        self._devices = devices if devices is not None else Devices("cpu")
         self._building = threading.Lock()
         self._turns = Turns()
         self._sizes: dict[str, int] = {}
         self._samples: dict[str, list[dict[str, Array]]] = {}
         self._backbones: WeakValueDictionary[str, Backbone] = WeakValueDictionary()
-        self._curves: dict[str, LatencyCurve] = {}
 
     def load(self, source: ModelSource) -> Loaded:
         """Verify, prove if this digest never was, load, warm up and measure.
@@ -257,21 +266,37 @@ class Loader:
                 return loaded
         before = allocated_bytes()
         start = time.perf_counter()
-        session = self._session(model.onnx)
-        check_names(session, source.signature)
-        runner = GraphRunner(session)
-        known_curve = self._curves.get(source.digest)
-        if known_curve is None:
-            measured = self._measure(runner, samples, stack=stacks(session, source.signature, samples))
-            known_curve = self._curves[source.digest] = measured
-        elif samples:
+
+        def make(device: str) -> GraphSession:
+            session = self._session(model.onnx, device)
+            check_names(session, source.signature)
+            return session
+
+        def measure(session: GraphSession) -> LatencyCurve:
+            return self._measure(
+                GraphRunner(session), samples, stack=stacks(session, source.signature, samples)
+            )
+
+        def replay_on(session: GraphSession) -> str:
+            if model.examples is None:
+                return as_on_cpu(session, make("cpu"), samples)
+            return replayed(session, source.signature, model.examples)
+
+        placed = self._devices.place(source.digest, make, measure, replay_on)
+        if samples and not placed.fresh:
             # It was here before: one run warms it up, and what its curve was then is where this one starts.
-            session.run(samples[0])
-        curve = known_curve.copy()
+            placed.session.run(samples[0])
         memory = self._sizes.get(source.digest)
         if memory is None:
             memory = self._sizes[source.digest] = self._memory_of(model.onnx, allocated_bytes() - before)
-        return Loaded(runner=runner, curve=curve, memory_bytes=memory, load_s=time.perf_counter() - start)
+        return Loaded(
+            runner=GraphRunner(placed.session),
+            curve=placed.curve,
+            memory_bytes=memory,
+            load_s=time.perf_counter() - start,
+            device=placed.session.device,
+            note=placed.note,
+        )
 
     def _memory_of(self, onnx: bytes, measured: int) -> int:
         """Return what a load took, given the bytes the process was handed out meanwhile.
@@ -301,12 +326,24 @@ class Loader:
         known = self.proofs.of(source.digest)
         if backbone is None:
             before = allocated_bytes()
-            runner = BackboneRunner(self._session(split.backbone), 0)
-            curve = self._measure_backbone(runner, split.head, samples)
+            placed = self._devices.place(
+                split.digest,
+                lambda device: self._session(split.backbone, device),
+                lambda session: self._measure_backbone(BackboneRunner(session, 0), split.head, samples),
+                lambda session: self._head_differs(BackboneRunner(session, 0), split.head, source, model),
+            )
+            runner = BackboneRunner(placed.session, 0)
+            curve = placed.curve
             if self.limits.cache_bytes and curve.estimate(1) > _WORTH_CACHING_S:
                 runner.cache = EmbeddingCache(self.limits.cache_bytes)
             memory = self._memory_of(split.backbone, allocated_bytes() - before)
-            backbone = Backbone(digest=split.digest, runner=runner, curve=curve, memory_bytes=memory)
+            backbone = Backbone(
+                digest=split.digest, runner=runner, curve=curve, memory_bytes=memory, note=placed.note
+            )
+        elif backbone.runner.session.device != "cpu" and self._head_differs(
+            backbone.runner, split.head, source, model
+        ):
+            return None
         if known is None or known.shares is None:
             same = agrees(backbone.runner, split.head, self._session(model.onnx), samples)
             if known is not None:
@@ -320,12 +357,28 @@ class Loader:
             memory_bytes=split.head.nbytes + _HEAD_OVERHEAD,
             load_s=time.perf_counter() - start,
             shared=SharedHead(head=split.head, backbone=backbone),
+            device=backbone.runner.session.device,
+            note=backbone.note,
         )
 
-    def _session(self, onnx: bytes) -> GraphSession:
-        return GraphSession(onnx, threads=max(1, self.limits.threads), arena=False)
+    def _head_differs(
+        self, runner: BackboneRunner, head: Head, source: ModelSource, model: LoadedModel
+    ) -> str:
+        """Replay the golden examples of a head on a backbone that does not run on the CPU."""
+        if model.examples is None:
+            samples = sample_feeds(source.signature, None)
+            return as_on_cpu(HeadOnBackbone(runner, head), self._session(model.onnx), samples)
+        return replayed(HeadOnBackbone(runner, head), source.signature, model.examples)
 
-    def _measure(self, runner: Runner, samples: list[dict[str, Array]], *, stack: bool) -> LatencyCurve:
+    def _session(self, onnx: bytes, device: str = "cpu") -> GraphSession:
+        providers = (CUDA, CPU) if device == "cuda" else (CPU,)
+        return GraphSession(onnx, threads=max(1, self.limits.threads), arena=False, providers=providers)
+
+    def _spend_s(self) -> float:
+        """Return the time a curve may take: more where two are compared, for a guess at larger batches decides."""
+        return self.limits.warm_up_s if self._devices.missing else max(self.limits.warm_up_s, _COMPARED_S)
+
+    def _measure(self, runner: GraphRunner, samples: list[dict[str, Array]], *, stack: bool) -> LatencyCurve:
         curve = LatencyCurve(self.limits.batch_rows)
         if not samples:
             return curve
@@ -334,7 +387,7 @@ class Loader:
         def run(rows: int) -> None:
             runner.run([Work(samples[0], 1, None, _ignore, enqueued=0.0) for _ in range(rows)])
 
-        measured.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
+        self._time(measured, run, runner.session.device)
         if not stack:
             curve.sizes, curve.seconds = measured.sizes, measured.seconds
         return curve
@@ -352,8 +405,17 @@ class Loader:
                 work.places = (place,)
             alone.run(works)
 
-        curve.measure(run, limit_s=self.limits.warm_up_s, longest_s=self.limits.batch_s)
+        self._time(curve, run, runner.session.device)
         return curve
+
+    def _time(self, curve: LatencyCurve, run: Callable[[int], None], device: str) -> None:
+        """Measure a curve: by this thread's clock, or by elapsed time where the thread waits for a device."""
+        if device != "cpu":
+            # What a device sets up on its first run of a kind is not the model's latency.
+            for size in curve.sizes:
+                run(size)
+        clock = time.thread_time if device == "cpu" else time.perf_counter
+        curve.measure(run, limit_s=self._spend_s(), longest_s=self.limits.batch_s, clock=clock)
 
 
 def check_names(session: GraphSession, signature: Signature) -> None:

@@ -20,6 +20,7 @@ _HELP = {
         "gauge",
         "1 if a request for the version is taken without waiting for a load.",
     ),
+    "modelworks_model_device": ("gauge", "1 for the device a loaded version runs on."),
     "modelworks_model_loads_total": ("counter", "Loads of the version."),
     "modelworks_model_evictions_total": ("counter", "Evictions of the version."),
     "modelworks_model_quarantined": ("gauge", "1 if the package is quarantined."),
@@ -85,6 +86,8 @@ def _version(version: dict[str, Any], labels: dict[str, str]) -> Iterator[Sample
     if version["memory_mb"] is not None:
         yield "modelworks_model_memory_bytes", labels, version["memory_mb"] * 2**20
     yield "modelworks_model_ready", labels, float(version["state"] == "ready")
+    if version["device"]:
+        yield "modelworks_model_device", {**labels, "device": version["device"]}, 1.0
     yield "modelworks_model_quarantined", labels, float(version["state"] == "quarantined")
     yield "modelworks_model_loads_total", labels, version["loads"]
     yield "modelworks_model_evictions_total", labels, version["evictions"]

@@ -42,6 +42,8 @@ class Resident:
         pins: Why it may not be evicted.
         backlog: Works that wait for the load.
         cause: Why it failed or is quarantined.
+        device: Where it runs while it is loaded.
+        device_note: Why there.
     """
 
     source: ModelSource
@@ -62,6 +64,8 @@ class Resident:
     loads: int = 0
     evictions: int = 0
     retry_at: float = 0.0
+    device: str = ""
+    device_note: str = ""
 
 
 def worth(resident: Resident) -> float:

@@ -20,6 +20,7 @@ from modelworks.packaging.package import TrustPolicy
 from modelworks.serving.access import LOCAL_TOKEN, Access
 from modelworks.serving.dataplane import DataPlane, PlaneLimits
 from modelworks.serving.deployments import Deployments
+from modelworks.serving.devices import Devices
 from modelworks.serving.flight import FlightRecorder, flight_path
 from modelworks.serving.guard import Guard
 from modelworks.serving.journal import Journal
@@ -96,7 +97,7 @@ class Server:
         self.pool = WorkerPool(loop, threads, self.recorder)
         cap_bytes = settings.memory_mb * 2**20
         load_limits = LoadLimits(batch_rows=settings.batch_rows, cap_bytes=cap_bytes)
-        self.loader = Loader(Proofs(settings.state / "proofs"), load_limits)
+        self.loader = Loader(Proofs(settings.state / "proofs"), load_limits, Devices(settings.device))
         self.residency = Residency(loop, self.loader, self.pool, cap_bytes=cap_bytes, lane_limits=lane_limits)
         self.plane = DataPlane(loop, self.residency, PlaneLimits(deadline_s=settings.deadline_s))
         self.deployments = Deployments(self.plane, Journal(settings.state / "deployments.jsonl"), self.trust)

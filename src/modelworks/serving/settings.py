@@ -36,6 +36,7 @@ class ServeSettings:
         workers: Processes that share the port.
         memory_mb: Cap of all loaded models of one process.
         threads: Threads that run models; 0 takes one per core.
+        device: ``auto`` takes a CUDA device for the models it answers faster; ``cpu`` and ``cuda`` do not measure.
         tls_certificate: PEM file of the certificate chain.
         tls_key: PEM file of its key.
         host_names: Host names beside the loopback ones that clients may use.
@@ -66,6 +67,7 @@ class ServeSettings:
     workers: int = 1
     memory_mb: int = field(default_factory=default_memory_mb)
     threads: int = 0
+    device: str = "auto"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     host_names: tuple[str, ...] = ()
@@ -120,6 +122,8 @@ class ServeSettings:
             raise UsageError(
                 f"There is no access log '{self.access_log}'.", code="MW1319", hint="all, errors or off"
             )
+        if self.device not in {"auto", "cpu", "cuda"}:
+            raise UsageError(f"There is no device '{self.device}'.", code="MW1319", hint="auto, cpu or cuda")
         if self.workers < 1:
             raise UsageError("At least one worker is needed.", code="MW1319")
 

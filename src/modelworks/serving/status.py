@@ -30,7 +30,12 @@ def model_card(route: Route, *, short: bool) -> dict[str, Any]:
         return card
     signature = route.champion.signature
     card["versions"] = [
-        {"number": number, "digest": target.digest, "state": target.resident.state.value}
+        {
+            "number": number,
+            "digest": target.digest,
+            "state": target.resident.state.value,
+            "device": target.resident.device,
+        }
         for number, target in route.targets.items()
     ]
     card["inputs"] = [tensor.to_json() for tensor in signature.inputs]
@@ -86,6 +91,8 @@ def version_status(target: Target) -> dict[str, Any]:
         "state": resident.state.value,
         "cause": resident.cause,
         "memory_mb": round(resident.memory_bytes / 2**20, 3) if resident.measured else None,
+        "device": resident.device,
+        "device_note": resident.device_note,
         "load_ms": round(resident.load_s * 1e3, 2) if resident.loads else None,
         "loads": resident.loads,
         "evictions": resident.evictions,

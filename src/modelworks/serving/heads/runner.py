@@ -100,6 +100,25 @@ class BackboneRunner:
         return {"heads": answers}, None
 
 
+class HeadOnBackbone:
+    """One head on a backbone, answering as the fused graph of both does.
+
+    Args:
+        runner: The backbone.
+        head: The head; nobody else sees it.
+    """
+
+    def __init__(self, runner: BackboneRunner, head: Head) -> None:
+        self._runner = runner
+        self._stack = HeadStack()
+        self._place = self._stack.add(head)
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Answer some rows; returns output name -> array."""
+        answer = self._stack.answer(self._place, self._runner.embed(feeds))
+        return {name: answer[name] for name in (answer if outputs is None else outputs)}
+
+
 def _checked(work: Work, answer: Answer) -> Outcome:
     for name, array in answer.items():
         if not finite(array):

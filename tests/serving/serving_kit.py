@@ -277,6 +277,20 @@ def make_package(
     folder: Path, name: str = "adder", amount: float = 1.0, created: float = 1_700_000_000.0
 ) -> Path:
     """Build a real, signed package around ``adder``; its key is the one in ``<folder>/keys``."""
+    model = patient_adder(name, amount)
+    columns = model.signature.columns
+    rows = [{column: float(index + row) for index, column in enumerate(columns)} for row in range(6)]
+    return package_of(folder, model, rows, f"{name}-{amount:g}", created)
+
+
+def package_of(
+    folder: Path,
+    model: MemorySource,
+    rows: list[dict[str, Any]],
+    place: str = "",
+    created: float = 1_700_000_000.0,
+) -> Path:
+    """Build a real, signed package around a source; its key is the one in ``<folder>/keys``."""
     from modelworks.core.estimator import FittedModel
     from modelworks.core.schema import Column, ColumnKind, Schema
     from modelworks.core.task import Task, TaskKind
@@ -284,16 +298,21 @@ def make_package(
     from modelworks.packaging.builder import build
     from modelworks.packaging.keys import SigningKey
 
-    model = patient_adder(name, amount)
-    columns = model.signature.columns
+    kinds = {
+        name: ColumnKind.NUMBER if tensor.datatype == "FP32" and not tensor.payload else ColumnKind.TEXT
+        for tensor in model.signature.inputs
+        for name in tensor.columns
+    }
     measure = Measure(name="rmse", value=0.1, low=0.05, high=0.2, n=50, higher_is_better=False).to_json()
-    path = folder / f"{name}-{amount:g}"
+    path = folder / (place or model.name)
     build(
         path,
         model=FittedModel(onnx=model.onnx, signature=model.signature),
-        task=Task(name=name, data="made-up.csv", target="y", kind=TaskKind.REGRESSION),
+        task=Task(name=model.name, data="made-up.csv", target="y", kind=TaskKind.REGRESSION),
         schema=Schema(
-            columns=tuple(Column(name=column, kind=ColumnKind.NUMBER) for column in (*columns, "y"))
+            columns=tuple(
+                Column(name=column, kind=kind) for column, kind in {**kinds, "y": ColumnKind.NUMBER}.items()
+            )
         ),
         evaluation={"kind": "regression", "metric": "rmse", "n": 50, "measures": [measure], "slices": []},
         verdict=Verdict(kind=VerdictKind.RELEASED, cause="Every condition holds."),
@@ -301,7 +320,7 @@ def make_package(
         lineage={"dataset": {"digest": "0" * 64, "name": "made-up"}, "recipe": {"name": "by hand"}},
         measured={"latency_ms": {"p50": 0.01, "p99": 0.02}},
         cost={},
-        examples=[{column: float(index + row) for index, column in enumerate(columns)} for row in range(6)],
+        examples=rows,
         key=SigningKey.load_or_create(folder / "keys"),
         created=created,
     )

@@ -49,7 +49,7 @@ def show(terminal: Terminal, package: PackagePath) -> None:
 def export(
     terminal: Terminal,
     package: PackagePath,
-    to: Annotated[str, typer.Option(help="triton, mlflow, docker, predict or mwpkg.")],
+    to: Annotated[str, typer.Option(help="triton, triton-python, mlflow, docker, predict or mwpkg.")],
     out: Annotated[Path, typer.Option(help="Folder (or .mwpkg file) to write.")],
 ) -> None:
     """Write a package in the form another system reads."""

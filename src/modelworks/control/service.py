@@ -302,7 +302,7 @@ class Service:
         return show(open_named(self.workspace, name))
 
     def package_export(self, name: str, kind: str, out: Path) -> dict[str, Any]:
-        """Write a package as ``triton``, ``mlflow``, ``docker``, ``predict`` or ``mwpkg``."""
+        """Write a package as ``triton``, ``triton-python``, ``mlflow``, ``docker``, ``predict`` or ``mwpkg``."""
         from modelworks.packaging import export
 
         path = export(open_named(self.workspace, name), kind, out.expanduser().resolve())

@@ -11,12 +11,13 @@ from modelworks.packaging.archive import write_archive
 from modelworks.packaging.exporters.docker import docker_files
 from modelworks.packaging.exporters.mlflow import mlflow_files
 from modelworks.packaging.exporters.predict import predict_files
-from modelworks.packaging.exporters.triton import triton_files
+from modelworks.packaging.exporters.triton import triton_files, triton_python_files
 from modelworks.packaging.package import Package
 from modelworks.packaging.publishing import publish
 
 EXPORTERS: dict[str, Callable[[Package], Mapping[str, bytes]]] = {
     "triton": triton_files,
+    "triton-python": triton_python_files,
     "mlflow": mlflow_files,
     "docker": docker_files,
     "predict": predict_files,
@@ -25,7 +26,7 @@ KINDS = (*EXPORTERS, "mwpkg")
 
 
 def export(package: Package, kind: str, target: Path) -> Path:
-    """Write ``package`` as ``triton``, ``mlflow``, ``docker`` or ``predict`` folder, or as one ``mwpkg`` file.
+    """Write ``package`` as a folder in one of the forms of ``EXPORTERS``, or as one ``mwpkg`` file.
 
     Args:
         package: An opened package.

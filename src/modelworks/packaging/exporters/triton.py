@@ -1,11 +1,12 @@
-"""A Triton model repository: ``<model>/config.pbtxt`` and ``<model>/1/model.onnx``.
+"""A Triton model repository: ``<model>/config.pbtxt`` and ``<model>/1/model.onnx``, for one of two backends.
 
-Format: Triton's ``ModelConfig`` protobuf text and the documentation of its ONNX Runtime backend.
+Format: Triton's ``ModelConfig`` protobuf text and the documentation of its ONNX Runtime and Python backends.
 """
 
 from __future__ import annotations
 
 import json
+from importlib import resources
 
 from modelworks.core.signature import TOKENIZER, Tensor
 from modelworks.packaging.manifest import MANIFEST
@@ -16,13 +17,25 @@ DATATYPES = {
     "BOOL": "TYPE_BOOL", "UINT8": "TYPE_UINT8",
 }  # fmt: skip
 MAX_BATCH = 1024
+_ONNX_RUNTIME = 'platform: "onnxruntime_onnx"'
+_PYTHON = 'backend: "python"'
 
 
 def triton_files(package: Package) -> dict[str, bytes]:
-    """Return path -> bytes of a model repository that holds this one model."""
+    """Return path -> bytes of a model repository that holds this one model, for the ONNX Runtime backend."""
+    return _files(package, _ONNX_RUNTIME)
+
+
+def triton_python_files(package: Package) -> dict[str, bytes]:
+    """Return the same for the Python backend: the same graph, run by ``1/model.py``."""
+    script = resources.files("modelworks.packaging.exporters") / "triton_model.py"
+    return {**_files(package, _PYTHON), f"{package.manifest.name}/1/model.py": script.read_bytes()}
+
+
+def _files(package: Package, backend: str) -> dict[str, bytes]:
     name = package.manifest.name
     files = {
-        f"{name}/config.pbtxt": _config(package).encode(),
+        f"{name}/config.pbtxt": _config(package, backend).encode(),
         f"{name}/1/model.onnx": package.onnx,
         f"{name}/{MANIFEST}": package.files[MANIFEST],
     }
@@ -34,11 +47,11 @@ def triton_files(package: Package) -> dict[str, bytes]:
     return files
 
 
-def _config(package: Package) -> str:
+def _config(package: Package, backend: str) -> str:
     signature = package.signature
     lines = [
         f"name: {_text(package.manifest.name)}",
-        'platform: "onnxruntime_onnx"',
+        backend,
         f"max_batch_size: {MAX_BATCH}",
         *(_tensor("input", tensor, "") for tensor in signature.inputs),
         *(_tensor("output", tensor, _labels(package, tensor)) for tensor in signature.outputs),

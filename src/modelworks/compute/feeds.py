@@ -128,13 +128,7 @@ def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[s
     Raises:
         DataError: A value has the wrong type (names row and column), or a key is unknown.
     """
-    known = set(signature.columns)
-    for index, row in enumerate(rows):
-        for key in row:
-            if key not in known:
-                raise DataError(
-                    f"Row {index}: the model has no column '{key}'.{close_matches(key, known)}", code="MW1104"
-                )
+    check_columns(signature, rows)
     feeds: dict[str, npt.NDArray[Any]] = {}
     for tensor in signature.inputs:
         if tensor.payload:
@@ -155,6 +149,29 @@ def pack_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> dict[s
                     ) from None
         feeds[tensor.name] = packed
     return feeds
+
+
+def check_columns(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ``DataError`` if a row names a column that the graph does not read."""
+    known = set(signature.columns)
+    for index, row in enumerate(rows):
+        for key in row:
+            if key not in known:
+                raise DataError(
+                    f"Row {index}: the model has no column '{key}'.{close_matches(key, known)}", code="MW1104"
+                )
+
+
+def sample_columns(
+    signature: Signature, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, npt.NDArray[np.object_]]:
+    """Return rows of samples as columns for ``answer``.
+
+    Raises:
+        DataError: A key is unknown.
+    """
+    check_columns(signature, rows)
+    return {name: _objects([row.get(name) for row in rows]) for name in signature.columns}
 
 
 def _payload_feeds(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelworks.core.errors import NotFound, UsageError, close_matches
 from modelworks.core.schema import Column, Schema
-from modelworks.core.signature import HISTORY
+from modelworks.core.signature import HISTORY, PIXELS
 from modelworks.core.task import TaskKind
 
 if TYPE_CHECKING:
@@ -171,10 +171,13 @@ class Asker:
         Raises:
             DataError: A value has the wrong type, or a column is unknown.
         """
-        from modelworks.compute.feeds import pack_rows
+        from modelworks.compute.feeds import pack_rows, sample_columns
 
-        feeds = pack_rows(self.package.signature, rows)
-        return Answers(self._tabulate(self._session.run_batched(feeds)))
+        signature = self.package.signature
+        if any(tensor.name == PIXELS for tensor in signature.inputs):
+            # Images need not be of one size.
+            return Answers(self._tabulate(self.outputs(sample_columns(signature, rows), len(rows))))
+        return Answers(self._tabulate(self._session.run_batched(pack_rows(signature, rows))))
 
     def outputs(self, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, npt.NDArray[Any]]:
         """Return the graph's outputs for typed columns."""

@@ -12,13 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from modelworks.compute.payloads import image_pixels
 from modelworks.compute.pixels import Pixels
 from modelworks.core.errors import DataError, LimitError, ModelworksError
-from modelworks.serving.errors import Busy, RequestTooLarge
+from modelworks.core.signature import Tensor
+from modelworks.serving.errors import Busy, DeadlinePassed, RequestTooLarge
 from modelworks.serving.image_child import DONE, LENGTH, SIZE
 
 
@@ -127,17 +130,48 @@ class ImageDecoder:
         child.wait()
 
 
-def pixels_of(decoder: ImageDecoder, column: str, row: int, value: Any) -> Any:
-    """Return pixels for base64 text; anything else as it is.
+def images_of(
+    decoder: ImageDecoder, tensor: Tensor, values: Sequence[Any], *, pixels: int, until: float
+) -> list[Pixels]:
+    """Return the images of all rows.
+
+    Args:
+        decoder: Decodes base64 text.
+        tensor: The input they are for.
+        values: Base64 text or pixels ``[height][width][3]``, one per row.
+        pixels: Most pixels of all of them.
+        until: ``time.monotonic()`` at which nobody waits any more.
 
     Raises:
-        DataError: The text holds no image; names row and column.
+        DataError: A value is no image, or not of a size the model takes; names row and column.
+        RequestTooLarge: There are too many pixels.
+        DeadlinePassed: It takes too long.
     """
-    if not isinstance(value, str):
-        return value
-    try:
-        return decoder.text(value)
-    except DataError as error:
-        raise DataError(
-            f"Row {row}, column '{column}': {error.message}", code=error.error_code, hint=error.hint
-        ) from None
+    column = tensor.columns[0]
+    images: list[Pixels] = []
+    for row, value in enumerate(values):
+        if time.monotonic() > until:
+            raise DeadlinePassed(f"The deadline passed after {row} of {len(values)} images were decoded.")
+        try:
+            image = decoder.text(value) if isinstance(value, str) else image_pixels(value)
+        except DataError as error:
+            # Its own name for the row is always the first.
+            said = error.message.removeprefix("row 0: ")
+            raise DataError(
+                f"Row {row}, column '{column}': {said}", code=error.error_code, hint=error.hint
+            ) from None
+        height, width = image.shape[:2]
+        if any(axis not in {-1, size} for axis, size in zip(tensor.shape[1:3], (height, width), strict=True)):
+            wanted = "x".join("any" if axis < 0 else str(axis) for axis in reversed(tensor.shape[1:3]))
+            raise DataError(
+                f"Row {row}, column '{column}': the model takes images of {wanted} pixels, got {width}x{height}.",
+                code="MW1404",
+            )
+        pixels -= height * width
+        if pixels < 0:
+            raise RequestTooLarge(
+                f"The images of the request, up to row {row}, have more pixels than are taken at once: "
+                "send fewer, or smaller ones."
+            )
+        images.append(image)
+    return images

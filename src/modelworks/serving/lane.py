@@ -12,6 +12,7 @@ from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Busy, DeadlinePassed, RunFailed
 from modelworks.serving.flight import FlightRecorder, slot_of
 from modelworks.serving.heads.stack import Place
+from modelworks.serving.mixed import is_mixed, run_mixed
 from modelworks.serving.work import Outcome, Runner, Work
 
 PRIORITIES = 2
@@ -20,6 +21,8 @@ PRIORITIES = 2
 def run_batch(runner: Runner, batch: list[Work]) -> list[Outcome]:
     """Run a batch; a runner that raises against its promise fails the batch and nothing else."""
     try:
+        if is_mixed(batch[0]):
+            return [run_mixed(runner, work) for work in batch]
         return runner.run(batch)
     except Exception as error:
         failure = RunFailed(f"The run failed ({type(error).__name__}).")
@@ -139,6 +142,7 @@ class Lane:
             # Background work never takes the loop's time.
             if (
                 not self.waiting[0]
+                or is_mixed(self.waiting[0][0])
                 or self.curve.estimate(min(self.waiting_rows, self._most_rows())) > inline_s
             ):
                 self._pooled.wake(self)
@@ -217,7 +221,8 @@ class Lane:
         counts.rows += rows
         counts.busy_s += spent_s
         self.virtual_s += spent_s / self.limits.weight
-        self.curve.observe(rows, spent_s)
+        if not is_mixed(batch[0]):
+            self.curve.observe(rows, spent_s)
         for work, (answer, error) in zip(batch, outcomes, strict=True):
             work.batch_rows = rows
             work.settle(answer, error)

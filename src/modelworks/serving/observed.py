@@ -122,7 +122,8 @@ def make_small(seen: Seen, limits: ObservationLimits, known: dict[str, Array] | 
 
 def _small(array: Array, limits: ObservationLimits) -> Array:
     rows = array[: limits.rows]
-    if rows.ndim == 1 or rows[0].size <= limits.values:
+    mixed = rows.dtype == object and isinstance(rows.flat[0], np.ndarray)
+    if not mixed and (rows.ndim == 1 or rows[0].size <= limits.values):
         return rows.copy()
     digests = np.empty(len(rows), object)
     for index, row in enumerate(rows):

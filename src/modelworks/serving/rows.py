@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from modelworks.compute.feeds import pack_rows
+from modelworks.compute.feeds import check_columns, pack_rows
 from modelworks.core.errors import close_matches
 from modelworks.core.signature import Signature, Tensor
-from modelworks.serving.errors import BadRequest
-from modelworks.serving.images import ImageDecoder, pixels_of
+from modelworks.serving.errors import BadRequest, RequestTooLarge
+from modelworks.serving.images import ImageDecoder, images_of
+from modelworks.serving.mixed import MixedFeeds
 from modelworks.serving.model import Answer
 from modelworks.serving.tensors import DTYPES, Array, check_shape, to_list
 
 Rows = Sequence[Mapping[str, Any]]
+REQUEST_PIXELS = 128 * 10**6
+"""Most pixels of all images of a request: what is small as a file may be large in memory."""
 
 
 class RowReader:
@@ -24,16 +28,23 @@ class RowReader:
 
     Args:
         signature: The model's signature.
-        images: Decodes encoded images; without it only pixels are taken.
+        images: Decodes encoded images; without it images have one size.
+        rows: Most rows of a request.
     """
 
-    def __init__(self, signature: Signature, images: ImageDecoder | None = None) -> None:
+    def __init__(
+        self, signature: Signature, images: ImageDecoder | None = None, *, rows: int = 10_000
+    ) -> None:
         self._signature = signature
         self._images = images
-        self._image_columns = tuple(
-            tensor.columns[0]
-            for tensor in signature.inputs
-            if tensor.payload and tensor.columns and tensor.datatype == "UINT8"
+        self._rows = rows
+        self._image = next(
+            (
+                tensor
+                for tensor in signature.inputs
+                if tensor.payload and tensor.columns and tensor.datatype == "UINT8"
+            ),
+            None,
         )
         self._packed = bool(signature.inputs) and all(tensor.columns for tensor in signature.inputs)
         plain = self._packed and not any(tensor.payload for tensor in signature.inputs)
@@ -42,14 +53,20 @@ class RowReader:
     @property
     def slow(self) -> bool:
         """Whether reading may take long (images are decoded): then read in a thread."""
-        return bool(self._image_columns) and self._images is not None
+        return self._image is not None and self._images is not None
 
-    def read(self, raw: bytes | msgspec.Raw) -> dict[str, Array]:
-        """Turn a JSON list of row objects into feeds.
+    def read(self, raw: bytes | msgspec.Raw, until: float = float("inf")) -> dict[str, Array]:
+        """Turn a JSON list of row objects into feeds; ``MixedFeeds`` if its images are of several sizes.
+
+        Args:
+            raw: The text.
+            until: ``time.monotonic()`` at which nobody waits any more.
 
         Raises:
             BadRequest: The text is not a list of objects.
             DataError: A value does not fit its column; names row and column.
+            RequestTooLarge: There are too many images, or of too many sizes.
+            DeadlinePassed: Decoding its images takes too long.
         """
         if self._quick is not None:
             try:
@@ -61,27 +78,41 @@ class RowReader:
             rows = msgspec.json.decode(raw, type=list[dict[str, Any]])
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise BadRequest(f"'rows' is not a list of objects: {str(error)[:150]}.", code="MW1402") from None
-        return self.pack(rows)
+        return self.pack(rows, until)
 
-    def pack(self, rows: Rows) -> dict[str, Array]:
-        """Turn rows into feeds.
-
-        Raises:
-            DataError: A value does not fit its column; names row and column.
-        """
+    def pack(self, rows: Rows, until: float = float("inf")) -> dict[str, Array]:
+        """Turn rows into feeds; see ``read``."""
         if not rows:
             raise BadRequest("The request has no rows.", code="MW1409")
-        if self._images is not None:
-            for column in self._image_columns:
-                rows = [
-                    {**row, column: pixels_of(self._images, column, index, row.get(column))}
-                    for index, row in enumerate(rows)
-                ]
+        if self._image is not None and self._images is not None:
+            return self._pack_images(self._image, self._images, rows, until)
         # A number too large for its type becomes an infinity, which the plane refuses with its place.
         with np.errstate(over="ignore"):
             if self._packed:
                 return pack_rows(self._signature, rows)
             return {tensor.name: self._stack(tensor, rows) for tensor in self._signature.inputs}
+
+    def _pack_images(
+        self, tensor: Tensor, decoder: ImageDecoder, rows: Rows, until: float
+    ) -> dict[str, Array]:
+        if len(rows) > self._rows:
+            raise RequestTooLarge(
+                f"The request has {len(rows)} rows; at most {self._rows} are taken at once."
+            )
+        check_columns(self._signature, rows)
+        column = tensor.columns[0]
+        values = [row.get(column) for row in rows]
+        images = images_of(decoder, tensor, values, pixels=REQUEST_PIXELS, until=until)
+        plain = tuple(item for item in self._signature.inputs if item is not tensor)
+        others: dict[str, Array] = {}
+        if plain:
+            others = pack_rows(
+                replace(self._signature, inputs=plain),
+                [{name: value for name, value in row.items() if name != column} for row in rows],
+            )
+        if len({image.shape for image in images}) > 1:
+            return MixedFeeds(tensor.name, images, others)
+        return {**others, tensor.name: np.stack(images)}
 
     def _stack(self, tensor: Tensor, rows: Rows) -> Array:
         known = {item.name for item in self._signature.inputs}

@@ -82,6 +82,14 @@ class HeadBlock(Sequence[Answer]):
         values, number = self._where[range(len(self))[index]]
         return _named(self._places[index].head, values[:, number])
 
+    def joined(self, others: Sequence[HeadBlock], order: Array) -> HeadBlock:
+        """Return one block of the rows of this and of other blocks of the same heads, in another order."""
+        groups: list[tuple[Sequence[int], str, Array]] = []
+        for number, (positions, kind, values) in enumerate(self.groups):
+            parts = [values, *(other.groups[number][2] for other in others)]
+            groups.append((positions, kind, np.concatenate(parts)[order]))
+        return HeadBlock(self._places, groups)
+
     def not_finite(self) -> list[int]:
         """Return the positions of heads with a value that is not finite."""
         return sorted(

@@ -4,6 +4,7 @@ their answers are written as text for all of them together."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -107,10 +108,14 @@ class CombinedRoutes:
         plan = self._plan(tuple(asked.models))
         first = plan.targets[0]
         reader = self._reader(first.digest, first.signature)
-        feeds = await asyncio.to_thread(reader.read, asked.rows) if reader.slow else reader.read(asked.rows)
-        answers = await self._plane.infer_many(
-            plan.targets, feeds, timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms else None
-        )
+        timeout_s = asked.timeout_ms / 1e3 if asked.timeout_ms else None
+        if reader.slow:
+            until = time.monotonic() + (timeout_s or self._plane.limits.deadline_s)
+            feeds = await asyncio.to_thread(reader.read, asked.rows, until)
+            timeout_s = max(0.0, until - time.monotonic())
+        else:
+            feeds = reader.read(asked.rows)
+        answers = await self._plane.infer_many(plan.targets, feeds, timeout_s=timeout_s)
         return Response(200, b'{"models":{' + b",".join(_texts(plan, answers)) + b"}}")
 
     def _plan(self, names: tuple[str, ...]) -> _Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -90,7 +91,7 @@ class FriendlyRoutes:
         """Return the compiled reader of a package's rows."""
         found = self._readers.get(digest)
         if found is None:
-            found = self._readers[digest] = RowReader(signature, self._images)
+            found = self._readers[digest] = RowReader(signature, self._images, rows=self._plane.limits.rows)
         return found
 
     def models(self, call: Call) -> Response:
@@ -133,13 +134,25 @@ class FriendlyRoutes:
             self._read(call, target, asked, reader.read(asked.rows))
 
     async def _read_aside(self, call: Call, target: Target, asked: PredictBody, reader: RowReader) -> None:
+        # Decoding is part of what the client waits for.
+        began = time.monotonic()
+        most = self._plane.limits.deadline_s if not asked.timeout_ms else asked.timeout_ms / 1e3
+        until = began + min(most, target.policy.deadline_s)
         try:
-            self._read(call, target, asked, await asyncio.to_thread(reader.read, asked.rows))
+            feeds = await asyncio.to_thread(reader.read, asked.rows, until)
+            self._read(call, target, asked, feeds, timeout_s=max(0.0, until - time.monotonic()))
         except Exception as error:
             self._application.fail(call, error)
 
-    def _read(self, call: Call, target: Target, asked: PredictBody, feeds: dict[str, Array]) -> None:
-        """Submit rows that were read."""
+    def _read(
+        self,
+        call: Call,
+        target: Target,
+        asked: PredictBody,
+        feeds: dict[str, Array],
+        timeout_s: float | None = None,
+    ) -> None:
+        """Submit rows that were read; ``timeout_s`` is what is left of the client's time."""
         if asked.explain:
             self._explainer.check(target, len(next(iter(feeds.values()))))
         exchange = call.exchange
@@ -159,7 +172,7 @@ class FriendlyRoutes:
             feeds,
             done,
             key=asked.key,
-            timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms else None,
+            timeout_s=asked.timeout_ms / 1e3 if asked.timeout_ms and timeout_s is None else timeout_s,
             traceparent=call.head.headers.get("traceparent"),
         )
         exchange.on_gone = lambda: self._plane.forget(work)

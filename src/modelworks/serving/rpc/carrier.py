@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from modelworks.core.errors import ModelworksError, UsageError
-from modelworks.serving.access import Principal
+from modelworks.serving.errors import RequestTooLarge
 from modelworks.serving.rest import coding
 from modelworks.serving.rpc.calls import Http2Call, Intake
 from modelworks.serving.rpc.connection import Http2Connection
 from modelworks.serving.rpc.limits import RpcLimits
-from modelworks.serving.rpc.messages import SERVICE, messages
 from modelworks.serving.rpc.service import RpcService
 from modelworks.serving.rpc.statuses import Status, status_of
 
-STREAM = f"/{SERVICE}/ModelStreamInfer"
-_STREAM_WINDOW = 64
+_ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
 
 class RpcCarrier:
@@ -72,6 +68,10 @@ class RpcCarrier:
                 code="MW1320",
                 hint="mw serve --grpc-port NUMBER",
             ) from error
+        # A call may last: a peer that is gone without a word is found out by the system.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _ALIVE:
+            self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
         if certificate is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -96,6 +96,7 @@ class RpcCarrier:
     async def stop(self, grace_s: float) -> None:
         """Take no new calls and end those under way after ``grace_s``."""
         self.draining = True
+        self.service.health.close()
         if self._listener is not None:
             self._listener.close()
         for connection in list(self.connections):
@@ -110,14 +111,28 @@ class RpcCarrier:
 
     def intake(self, call: Http2Call) -> Intake | None:
         """Return who takes the messages of a call if it may have several; ``None`` if it has one."""
-        if call.method != STREAM:
+        found = self.service.streams.get(call.method)
+        if found is None:
             return None
+        policy, opened = found
         try:
-            principal = self.service.admit(call.metadata, "infer")
+            self.service.check(call.metadata, policy)
         except ModelworksError as error:
             call.fail(status_of(error), f"{error.error_code}: {error.message}")
             return None
-        return InferStream(self.service, call, principal)
+        return opened(call)
+
+    def may_send(self, call: Http2Call) -> bool:
+        """Say whether more than one frame of a message is taken; a stranger's call is answered at once."""
+        policy = self.service.methods.get(call.method, "any")
+        try:
+            if policy == "open":
+                raise RequestTooLarge("Such a message fits into one frame.")
+            self.service.check(call.metadata, policy)
+        except ModelworksError as error:
+            call.fail(status_of(error), f"{error.error_code}: {error.message}")
+            return False
+        return True
 
     def unpack(
         self, call: Http2Call, data: bytes, then: Callable[[bytes], None], *, aside: bool = True
@@ -143,93 +158,3 @@ class RpcCarrier:
             return
         future = self.loop.run_in_executor(None, coding.decompress, data, name, most)
         future.add_done_callback(lambda done: go_on(done.result))
-
-
-class InferStream:
-    """``ModelStreamInfer``: answers a stream of requests as they are done; an error ends its request, not the stream.
-
-    Args:
-        service: Answers.
-        call: The stream.
-        principal: Who asks.
-    """
-
-    def __init__(self, service: RpcService, call: Http2Call, principal: Principal) -> None:
-        self._service = service
-        self._call = call
-        self._principal = principal
-        self._kinds = messages()
-        self._waiting: deque[bytes] = deque()
-        self._under_way: dict[int, Callable[[], object]] = {}
-        self._number = 0
-        self._asking = 0
-        self._ended = False
-        call.on_gone = self._forget
-
-    @property
-    def full(self) -> bool:
-        """Whether messages wait already."""
-        return bool(self._waiting)
-
-    def message(self, data: bytes) -> None:
-        """Take the next request."""
-        self._waiting.append(data)
-        self._go_on()
-
-    def end(self) -> None:
-        """The client sends no more."""
-        self._ended = True
-        self._go_on()
-
-    def drained(self) -> None:
-        """The answers that waited are on their way."""
-        self._go_on()
-
-    def _go_on(self) -> None:
-        call = self._call
-        # A client that does not take its answers gets no new ones made.
-        while self._waiting and self._asking < _STREAM_WINDOW and not call.waiting and not call.closed:
-            self._ask(self._waiting.popleft())
-        if call.closed:
-            return
-        if not self._waiting:
-            call.give()
-            if self._ended and not self._asking:
-                call.fail(Status.OK, "")
-
-    def _ask(self, data: bytes) -> None:
-        self._number += 1
-        self._asking += 1
-        number = self._number
-        left = None
-        if self._call.timeout_s is not None:
-            left = max(0.0, self._call.seconds_left())
-
-        def put(response: Any, error: Exception | None) -> None:
-            self._under_way.pop(number, None)
-            self._asking -= 1
-            self._put(response, error)
-
-        try:
-            request = self._service.parse(data, "ModelInferRequest")
-            self._under_way[number] = self._service.infer(request, self._principal, left, put)
-        except Exception as error:
-            self._asking -= 1
-            self._put(None, error)
-
-    def _put(self, response: Any, error: Exception | None) -> None:
-        message = self._kinds.ModelStreamInferResponse()
-        if error is None:
-            message.infer_response.CopyFrom(response)
-        elif isinstance(error, ModelworksError):
-            message.error_message = f"{error.error_code}: {error.message}"
-        else:
-            message.error_message = "MW5000: The server failed on this request."
-        self._call.send(message.SerializeToString())
-        self._call.soon(self._go_on)
-
-    def _forget(self) -> None:
-        for forget in list(self._under_way.values()):
-            forget()
-        self._under_way.clear()
-        self._waiting.clear()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from modelworks.serving.rpc.carrier import RpcCarrier
 
 _LINGER_S = 1.0
+_CALL_FORGIVES = 50
+"""A client needs a few frames of the connection's own, and cancels now and then, for each call that ends."""
 _NEVER = float("inf")
 
 
@@ -144,10 +146,10 @@ class Http2Connection(asyncio.Protocol):
             call = self.calls.get(stream)
             if call is None and (not stream or stream > self._last):
                 raise ConnectionBroken(Code.PROTOCOL_ERROR, "data of a call that never began")
-            if start == end:
+            if start == end or call is None:
                 self._count_idle(1)
             else:
-                self._idle_frames = 0
+                self._forgive(1)
             self._inflow.take(call, flags, data, start, end)
             return
         if kind == frames.HEADERS:
@@ -159,6 +161,11 @@ class Http2Connection(asyncio.Protocol):
         handler = _HANDLERS.get(kind)
         if handler is not None:
             handler(self, flags, stream, data[start:end])
+
+    def _forgive(self, frames_: int) -> None:
+        """Count something that furthers a call: it makes up for some frames, and not for any number of them."""
+        if self._idle_frames:
+            self._idle_frames = max(0, self._idle_frames - frames_)
 
     def _count_idle(self, frames_: int) -> None:
         self._idle_frames += frames_
@@ -306,7 +313,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _over(self, call: Http2Call) -> None:
         """Forget a call whose end was sent."""
-        self._idle_frames = 0
+        self._forgive(_CALL_FORGIVES)
         if not call.ended:
             # The client still sends; it is told that nobody listens.
             self._write(frames.frame(frames.RST_STREAM, 0, call.number, _NO_ERROR))

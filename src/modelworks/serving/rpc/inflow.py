@@ -80,6 +80,8 @@ class Inflow:
         carrier = self._carrier
         body = call.body
         if body is None:
+            if call.intake is None and not carrier.may_send(call):
+                return
             body = call.body = bytearray()
         body += part
         carrier.bodies_bytes += len(part)

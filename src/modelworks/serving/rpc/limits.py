@@ -20,7 +20,7 @@ class RpcLimits:
         streams: Calls under way on one connection.
         metadata_bytes: Bytes of the headers of a call, 32 for each field included.
         window_bytes: Bytes a client may send ahead on a stream; four times as many on the connection.
-        idle_frames: Frames that further no call, between two calls that end.
+        idle_frames: Frames that further no call, beyond what the calls that end make up for.
         greeting_s: Seconds from the opening of a connection to its first frame.
         body_s: Seconds the rest of a message may stall.
         idle_s: Seconds a connection may be without a call.

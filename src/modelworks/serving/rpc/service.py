@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.access import ANYBODY, Access, Principal
@@ -17,12 +17,17 @@ from modelworks.serving.rest.codec import key_of, priority_of, timeout_of
 from modelworks.serving.rest.protocol import model_metadata, server_metadata
 from modelworks.serving.routing import Target
 from modelworks.serving.rpc.codec import decode, encode, parameters_of
+from modelworks.serving.rpc.health import Health, health_messages
 from modelworks.serving.rpc.messages import METHODS, SERVICE, messages
+from modelworks.serving.rpc.reflection import METHOD, Reflection, reflection_messages
 from modelworks.serving.rpc.statuses import Status, status_of
+from modelworks.serving.rpc.streams import InferStream, MessageStream, reflection_stream
+
+if TYPE_CHECKING:
+    from modelworks.serving.rpc.calls import Http2Call
 
 _log = logging.getLogger("modelworks.serving")
-HEALTH = "/grpc.health.v1.Health/Check"
-_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+_REFLECTIONS = ("v1", "v1alpha")
 
 
 class RpcCall(Protocol):
@@ -48,6 +53,10 @@ class RpcCall(Protocol):
         """Send the answer."""
         ...
 
+    def send(self, message: bytes) -> None:
+        """Send one of several answers; ``fail`` ends them."""
+        ...
+
     def fail(self, status: Status, text: str) -> None:
         """Send an error."""
         ...
@@ -55,6 +64,10 @@ class RpcCall(Protocol):
 
 class RpcService:
     """Answers calls.
+
+    Attributes:
+        health: The health service.
+        streams: Path of a method that takes several messages -> its policy, and who takes them of a call.
 
     Args:
         access: Tokens and roles.
@@ -82,13 +95,25 @@ class RpcService:
                 ("RepositoryModelUnload", "admin", self._unload),
             )
         }
-        self._handlers[HEALTH] = ("open", self._health)
-        assert len(self._handlers) == len(METHODS) + 1
-
-    @property
-    def methods(self) -> dict[str, str]:
+        assert len(self._handlers) == len(METHODS)
+        described = [self._messages, health_messages(), *map(reflection_messages, _REFLECTIONS)]
+        services = [name for item in described for name in item.services]
+        self.health = Health(self.parse, services, lambda: plane.draining)
+        for path, answer in self.health.methods.items():
+            self._handlers[path] = ("open", answer)
+        reflection = Reflection(described)
+        self.streams: dict[str, tuple[str, Callable[[Http2Call], MessageStream]]] = {
+            f"/{SERVICE}/ModelStreamInfer": ("infer", lambda call: InferStream(self, call).intake)
+        }
+        for item in described[2:]:
+            self.streams[f"/{item.services[0]}/{METHOD}"] = (
+                "any",
+                lambda call: reflection_stream(reflection, self, call),
+            )
+        self.methods = {
+            name: policy for name, (policy, _) in (*self._handlers.items(), *self.streams.items())
+        }
         """Every method with its policy."""
-        return {name: policy for name, (policy, _) in self._handlers.items()}
 
     def handle(self, call: RpcCall) -> None:
         """Answer a call, now or later."""
@@ -106,7 +131,7 @@ class RpcService:
         except Exception as error:
             self._fail(call, error)
 
-    def admit(self, metadata: Mapping[str, str], policy: str) -> Principal:
+    def check(self, metadata: Mapping[str, str], policy: str) -> Principal:
         """Return the holder of the call's token if the method is open to it.
 
         Raises:
@@ -116,6 +141,15 @@ class RpcService:
         principal = self._access.authenticate(metadata.get("authorization"))
         if not principal.may(policy):
             raise Forbidden(f"A token of the role '{principal.role}' may not do this.")
+        return principal
+
+    def admit(self, metadata: Mapping[str, str], policy: str) -> Principal:
+        """Do as ``check``, and count a request for the token's rate.
+
+        Raises:
+            Busy: The token asks too often.
+        """
+        principal = self.check(metadata, policy)
         if principal.bucket is not None:
             principal.bucket.take()
         return principal
@@ -127,17 +161,17 @@ class RpcService:
             _log.error("call of %s failed", call.method, exc_info=error)
             call.fail(Status.INTERNAL, "MW5000: The server failed on this request.")
 
-    def parse(self, message: bytes, name: str) -> Any:
+    def parse(self, message: bytes, kind: Any) -> Any:
         """Read a message.
 
         Raises:
             BadRequest: It is not one of this kind.
         """
-        request = self._messages.classes[name]()
+        request = kind()
         try:
             request.ParseFromString(message)
         except Exception:
-            raise BadRequest(f"The message is not a {name}.", code="MW1402") from None
+            raise BadRequest(f"The message is not a {kind.DESCRIPTOR.name}.", code="MW1402") from None
         return request
 
     def _target(self, principal: Principal, name: str, version: str, key: str | None = None) -> Target:
@@ -146,9 +180,6 @@ class RpcService:
 
     # -- methods -----------------------------------------------------------------------------------------------
 
-    def _health(self, call: RpcCall, principal: Principal) -> None:
-        call.reply(_NOT_SERVING if self._plane.draining else _SERVING)
-
     def _server_live(self, call: RpcCall, principal: Principal) -> None:
         call.reply(self._messages.ServerLiveResponse(live=True).SerializeToString())
 
@@ -156,7 +187,7 @@ class RpcService:
         call.reply(self._messages.ServerReadyResponse(ready=not self._plane.draining).SerializeToString())
 
     def _model_ready(self, call: RpcCall, principal: Principal) -> None:
-        request = self.parse(call.message, "ModelReadyRequest")
+        request = self.parse(call.message, self._messages.ModelReadyRequest)
         target = self._target(principal, request.name, request.version)
         ready = self._plane.ready(target.endpoint, target.number)
         call.reply(self._messages.ModelReadyResponse(ready=ready).SerializeToString())
@@ -165,12 +196,12 @@ class RpcService:
         call.reply(self._messages.ServerMetadataResponse(**server_metadata()).SerializeToString())
 
     def _model_metadata(self, call: RpcCall, principal: Principal) -> None:
-        request = self.parse(call.message, "ModelMetadataRequest")
+        request = self.parse(call.message, self._messages.ModelMetadataRequest)
         data = model_metadata(self._plane, self._target(principal, request.name, request.version))
         call.reply(self._messages.ModelMetadataResponse(**data).SerializeToString())
 
     def _infer(self, call: RpcCall, principal: Principal) -> None:
-        request = self.parse(call.message, "ModelInferRequest")
+        request = self.parse(call.message, self._messages.ModelInferRequest)
 
         def done(response: Any, error: Exception | None) -> None:
             if error is not None:
@@ -229,7 +260,7 @@ class RpcService:
         return lambda: self._plane.forget(work)
 
     def _index(self, call: RpcCall, principal: Principal) -> None:
-        request = self.parse(call.message, "RepositoryIndexRequest")
+        request = self.parse(call.message, self._messages.RepositoryIndexRequest)
         entries = [
             entry
             for entry in self._repository.index(ready_only=request.ready)
@@ -238,7 +269,7 @@ class RpcService:
         call.reply(self._messages.RepositoryIndexResponse(models=entries).SerializeToString())
 
     def _load(self, call: RpcCall, principal: Principal) -> None:
-        request = self.parse(call.message, "RepositoryModelLoadRequest")
+        request = self.parse(call.message, self._messages.RepositoryModelLoadRequest)
         principal.require(request.model_name, self._plane.routes)
 
         async def load() -> None:
@@ -254,7 +285,7 @@ class RpcService:
         task.add_done_callback(self._tasks.discard)
 
     def _unload(self, call: RpcCall, principal: Principal) -> None:
-        request = self.parse(call.message, "RepositoryModelUnloadRequest")
+        request = self.parse(call.message, self._messages.RepositoryModelUnloadRequest)
         principal.require(request.model_name, self._plane.routes)
         self._repository.unload(request.model_name)
         call.reply(self._messages.RepositoryModelUnloadResponse().SerializeToString())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from modelworks.core.budget import Budget
+from modelworks.training.calibration import platt_scaling
 from modelworks.training.heads import choice
-from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families, taken
-from modelworks.training.heads.fitted import Head
-from modelworks.training.heads.logistic import fit_logistic, newton
+from modelworks.training.heads.choice import FAMILIES, common_rows, fit_families, losses_of, taken
+from modelworks.training.heads.descent import Stack, minimise
+from modelworks.training.heads.fitted import Head, calibrated
+from modelworks.training.heads.logistic import fit_logistic
 from modelworks.training.heads.neighbours import fit_neighbours
 from modelworks.training.heads.prototype import fit_prototypes
 from modelworks.training.heads.ridge import fit_ridge
@@ -39,7 +42,7 @@ def _blobs(n: int, d: int, classes: int, seed: int, apart: float = 2.0) -> tuple
 
 
 @pytest.mark.parametrize("outputs", [1, 4])
-def test_newton_finds_the_least_penalised_loss(outputs: int) -> None:
+def test_descent_finds_the_least_penalised_loss(outputs: int) -> None:
     rng = np.random.default_rng(1)
     space = Space(rng.normal(size=(200, 6)).astype(np.float32) * [4, 2, 1, 1, 0.5, 0.1])
     axes = space.axes
@@ -50,7 +53,7 @@ def test_newton_finds_the_least_penalised_loss(outputs: int) -> None:
     weight = rng.random((200, 3)).astype(np.float32) * (rng.random((200, 3)) < 0.7)
     weight /= weight.sum(axis=0)
     penalty = np.array([1e-2, 1e-1, 1.0], np.float32)
-    found = newton(axes, space.variance, truth, weight, penalty)
+    found = minimise(Stack(axes, space.variance, truth, weight, penalty))
     scores = np.einsum("nr,rco->nco", axes, found[:-1]) + found[-1]
     chances = np.exp(scores - scores.max(axis=2, keepdims=True))
     chances /= chances.sum(axis=2, keepdims=True)
@@ -123,10 +126,10 @@ def test_the_family_that_suits_wins() -> None:
     x = rng.normal(size=(900, 6)).astype(np.float32)
     crossed = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(np.int64)
     straight = (x @ rng.normal(size=6) + 0.3 * rng.normal(size=900) > 0).astype(np.int64)
-    found = []
-    for heads in _all(Space(x), [_task(crossed, 2), _task(straight, 2)]):
-        rows = common_rows(heads)
-        found.append(heads[taken([head.losses(rows) for head in heads])].family)
+    tasks, found = [_task(crossed, 2), _task(straight, 2)], []
+    for task, heads in zip(tasks, _all(Space(x), tasks), strict=True):
+        losses = losses_of(heads, task, common_rows(heads))
+        found.append(heads[taken(losses)].family)
     assert found[0] == "network"
     assert found[1] in {"ridge", "logistic"}
 
@@ -136,7 +139,7 @@ def test_few_labels_do_better_with_prototypes_than_at_random() -> None:
     few = np.full(len(y), -1)
     few[:50] = y[:50]
     (heads,) = _all(Space(x), [_task(few, 10)])
-    assert {head.family for head in heads} >= {"ridge", "logistic", "prototype", "neighbours"}
+    assert {head.family for head in heads} >= {"ridge", "prototype", "neighbours"}
     best = min(heads, key=lambda head: head.loss)
     right = (best.form.scores(x[50:]).argmax(axis=1) == y[50:]).mean()
     assert right > 0.6
@@ -149,6 +152,7 @@ def test_rare_rows_may_weigh_more_and_chances_stay_true() -> None:
     task = _task(labels, 2)
     tried: list[Any] = []
     (draft,) = fit_logistic(Space(x), [task], Budget(60))
+    assert draft is not None
     tried.append(draft.setting["classes_alike"])
     chances = 1 / (1 + np.exp(-draft.form.scores(x)[:, 0]))
     assert chances.mean() == pytest.approx(labels.mean(), rel=0.15)
@@ -162,6 +166,56 @@ def test_a_later_family_must_be_better_by_more_than_chance() -> None:
     assert taken([first, first + noise - noise.mean() - 0.005]) == 0
     assert taken([first, first - 0.2 + 0.1 * noise]) == 1
     assert taken([first + 1, first, first]) == 1
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_votes_are_those_of_the_nearest_of_other_folds(classes: int) -> None:
+    x, y = _blobs(60, 5, classes, 14, apart=0.5)
+    task = _task(y, classes)
+    (draft,) = fit_neighbours(Space(x), [task], 100)
+    unit, count = Space(x).unit, draft.setting["neighbours"]
+    assert task.folds is not None
+    for row in range(60):
+        others = np.flatnonzero(task.folds != task.folds[row])
+        near = others[np.argsort(-(unit[others] @ unit[row]), kind="stable")[:count]]
+        share = (np.bincount(y[near], minlength=classes) + task.shares()) / (count + 1)
+        logs = np.log(share)
+        expected = logs[1:] - logs[:1] if classes == 2 else logs
+        np.testing.assert_allclose(draft.scores[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_tasks_that_lead_their_rival_go_on_to_the_end() -> None:
+    rng = np.random.default_rng(15)
+    x = rng.normal(size=(1500, 8)).astype(np.float32)
+    x[:, 0] = np.sinh(3 * x[:, 0])
+    far = (x[:, 0] > 0).astype(np.int64)
+    straight = (x[:, 1] + 0.5 * rng.normal(size=1500) > 0).astype(np.int64)
+    tasks = [_task(straight, 2), _task(far, 2)]
+    rivals = calibrated("ridge", tasks, fit_ridge(Space(x), tasks))
+    dropped, kept = fit_logistic(Space(x), tasks, Budget(60), rivals)
+    assert dropped is None and kept is not None
+    (alone,) = fit_logistic(Space(x), tasks[1:], Budget(60))
+    assert alone is not None
+    np.testing.assert_allclose(kept.form.scores(x), alone.form.scores(x), rtol=0.05, atol=0.05)
+    families = [{head.family for head in heads} for heads in _all(Space(x), tasks)]
+    assert "logistic" not in families[0] and "logistic" in families[1]
+
+
+def test_heads_that_held_out_more_are_compared_on_equal_terms() -> None:
+    rng = np.random.default_rng(16)
+    x, y = _blobs(1400, 4, 2, 16, apart=0.3)
+    task = _task(y, 2)
+    ridge, *others = _all(Space(x), [task])[0]
+    assert len(ridge.held) == 1400 and others
+    rows = common_rows([ridge, *others])
+    found = losses_of([ridge, *others], task, rows)[0]
+    slope, shift = platt_scaling(ridge.left_out[rows, 0].astype(np.float64), y[rows] == 1)
+    scores = slope * ridge.left_out[rows, 0] + shift
+    expected = np.logaddexp(0, np.where(y[rows] == 1, -scores, scores))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    # Whatever the first calibration was, the second one undoes it.
+    moved = replace(ridge, left_out=(ridge.left_out * 3 + rng.normal()).astype(np.float32))
+    np.testing.assert_allclose(losses_of([moved, *others], task, rows)[0], expected, atol=1e-3)
 
 
 def test_networks_are_left_out_where_an_order_is_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from modelworks.core.errors import DataError
 from modelworks.training import ridge
@@ -175,3 +176,24 @@ def test_samples_that_hang_together_are_held_out_together() -> None:
     assert whole.loss > 0.7 * y.var()
     assert whole.setting["penalty"] > alone.setting["penalty"]
     assert sorted(whole.held.tolist()) == list(range(360))
+
+
+@pytest.mark.parametrize("trust", [0.0, 30.0])
+def test_trusted_scores_are_moved_by_no_more_than_the_rows_say(trust: float) -> None:
+    rng = np.random.default_rng(17)
+    scores = rng.normal(size=(200, 2)) * 2
+    positive = rng.random((200, 2)) < 1 / (1 + np.exp(-(0.5 * scores + 1)))
+    slope, shift = platt_many(scores, positive, np.ones((200, 2), bool), trust)
+    for task in range(2):
+        hits = positive[:, task].sum()
+        targets = np.where(positive[:, task], (hits + 1) / (hits + 2), 1 / (200 - hits + 2))
+
+        def objective(values: np.ndarray, task: int = task, targets: np.ndarray = targets) -> float:
+            z = values[0] * scores[:, task] + values[1]
+            loss = np.logaddexp(0, z) - targets * z
+            return float(loss.sum() + 0.5 * trust * ((values[0] - 1) ** 2 + values[1] ** 2))
+
+        found = minimize(objective, np.array([1.0, 0.0]), method="BFGS").x
+        assert slope[task] == pytest.approx(found[0], abs=2e-3)
+        assert shift[task] == pytest.approx(found[1], abs=2e-3)
+    assert (np.abs(shift) < 0.9).all() == bool(trust)

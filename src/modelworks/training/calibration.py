@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 
-BINS = 256
+BINS = 128
 """Scores of one task are pooled into so many before they are fitted, each bin at its mean score."""
 _STEPS = 50
+_COUNTED = 50_000
 
 
 def platt_scaling(scores: Doubles, positive: npt.NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
@@ -27,47 +28,59 @@ def platt_scaling(scores: Doubles, positive: npt.NDArray[np.bool_]) -> tuple[Dou
 
 
 def platt_many(
-    scores: Doubles, positive: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.floating],
+    positive: npt.NDArray[np.bool_],
+    known: npt.NDArray[np.bool_],
+    trust: float = 0.0,
 ) -> tuple[Doubles, Doubles]:
-    """Fit Platt's scaling to many tasks at once.
+    """Fit Platt's scaling to many tasks at once; quickest where the columns are contiguous.
 
     Args:
         scores: ``[rows, tasks]``.
         positive: Truth ``[rows, tasks]``.
         known: Which rows are labelled for a task ``[rows, tasks]``.
+        trust: How far scores are logits already: half of this times the squared distances of the slope from 1 and of
+            the shift from 0 is added to the log loss of all rows.
 
     Returns:
         ``slope [tasks]`` (never negative) and ``shift [tasks]``.
     """
-    positive = positive & known
+    scores, known = np.ascontiguousarray(scores.T), np.ascontiguousarray(known.T)
+    positive = np.ascontiguousarray(positive.T) & known
+    count, total = positive.sum(axis=1, dtype=np.float64), known.sum(axis=1, dtype=np.float64)
     # In units of their spread: steps from a slope of one are lost where scores are in the hundreds.
-    spread = np.maximum(
-        np.where(known, np.abs(scores), 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), 1e-12
-    )
-    scores = scores / spread
-    count, total = positive.sum(axis=0, dtype=np.float64), known.sum(axis=0, dtype=np.float64)
+    spread = np.abs(scores).sum(axis=1, where=known, dtype=np.float64) / np.maximum(total, 1)
+    spread = np.maximum(spread, 1e-12)
     high, low = (count + 1) / (count + 2), 1 / (total - count + 2)
     base = np.log((count + 1) / (total - count + 1))
-    values, weight, targets = _pooled(scores, positive, known, high, low)
+    values, weight, hits = _pooled(scores, positive, known)
+    values = values / spread[:, None]
+    targets = hits * high[:, None] + (weight - hits) * low[:, None]
     slope, shift = np.ones(len(count)), base.copy()
-    current = _loss(values, weight, targets, slope, shift)
+    if trust:
+        slope, shift = spread.copy(), np.zeros(len(count))
+
+    def loss(slope: Doubles, shift: Doubles) -> Doubles:
+        prior = 0.5 * trust * ((slope / spread - 1) ** 2 + shift**2)
+        return np.asarray(_loss(values, weight, targets, slope, shift) + prior)
+
+    current = loss(slope, shift)
     for _ in range(_STEPS):
-        p = 1.0 / (1.0 + np.exp(-np.clip(values * slope + shift, -40, 40)))
+        p = 1.0 / (1.0 + np.exp(-np.clip(values * slope[:, None] + shift[:, None], -40, 40)))
         error, bend = weight * p - targets, weight * p * (1 - p)
-        g_slope, g_shift = (error * values).sum(axis=0), error.sum(axis=0)
-        aa, ab, bb = (
-            (bend * values**2).sum(axis=0) + 1e-9,
-            (bend * values).sum(axis=0),
-            bend.sum(axis=0) + 1e-9,
-        )
+        bent = bend * values
+        g_slope, g_shift = np.einsum("tb,tb->t", error, values), error.sum(axis=1)
+        g_slope, g_shift = g_slope + trust * (slope / spread - 1) / spread, g_shift + trust * shift
+        aa = np.einsum("tb,tb->t", bent, values) + trust / spread**2 + 1e-9
+        ab, bb = bent.sum(axis=1), bend.sum(axis=1) + trust + 1e-9
         determinant = np.maximum(aa * bb - ab**2, 1e-18)
         d_slope = (bb * g_slope - ab * g_shift) / determinant
         d_shift = (aa * g_shift - ab * g_slope) / determinant
         size = np.ones(len(count))
-        found = _loss(values, weight, targets, slope - d_slope, shift - d_shift)
+        found = loss(slope - d_slope, shift - d_shift)
         while (worse := (found > current + 1e-12) & (size > 1e-6)).any():
             size = np.where(worse, size / 2, size)
-            found = _loss(values, weight, targets, slope - size * d_slope, shift - size * d_shift)
+            found = loss(slope - size * d_slope, shift - size * d_shift)
         slope, shift = slope - size * d_slope, shift - size * d_shift
         still = current - found >= 1e-9 * (1 + np.abs(found))
         current = found
@@ -78,36 +91,57 @@ def platt_many(
 
 
 def _pooled(
-    scores: Doubles,
-    positive: npt.NDArray[np.bool_],
-    known: npt.NDArray[np.bool_],
-    high: Doubles,
-    low: Doubles,
+    scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]
 ) -> tuple[Doubles, Doubles, Doubles]:
-    """Return score, weight and summed targets ``[bins or rows, tasks]``."""
-    rows, tasks = scores.shape
+    """Return mean score, number of rows and of positive ones ``[tasks, bins or rows]``; all are ``[tasks, rows]``."""
+    tasks, rows = scores.shape
     if rows <= 4 * BINS:
-        weight = known.astype(np.float64)
-        return np.where(known, scores, 0.0), weight, np.where(positive, high, low) * weight
-    lowest = np.where(known, scores, np.inf).min(axis=0)
-    width = np.maximum(np.where(known, scores, -np.inf).max(axis=0) - lowest, 1e-12)
-    place = np.clip((scores - lowest) * (BINS / width), 0, BINS - 1).astype(np.int64)
-    place += np.arange(tasks) * BINS
-    flat, size = place[known], BINS * tasks
-    weight = np.bincount(flat, minlength=size).astype(np.float64)
-    total = np.bincount(flat, scores[known], minlength=size)
-    hits = np.bincount(place[positive], minlength=size).astype(np.float64)
+        return np.where(known, scores, 0.0), known.astype(np.float64), positive.astype(np.float64)
+    weight, hits, sums = (np.empty((tasks, BINS)) for _ in range(3))
+    # A few tasks at a time: what is counted stays in the processor's cache.
+    step = max(1, _COUNTED // rows)
+    for start in range(0, tasks, step):
+        part = slice(start, start + step)
+        weight[part], hits[part], sums[part] = _counted(scores[part], positive[part], known[part])
+    return sums / np.maximum(weight, 1), weight, hits
 
-    def shaped(values: npt.NDArray[Any]) -> Doubles:
-        return np.ascontiguousarray(values.reshape(tasks, BINS).T)
 
-    hits, weight = shaped(hits), shaped(weight)
-    return shaped(total) / np.maximum(weight, 1), weight, hits * high + (weight - hits) * low
+def _counted(
+    scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Return for every bin of every task how many rows, how many positive ones, and the sum of their scores."""
+    tasks = len(scores)
+    whole = bool(known.all())
+    shown = scores if whole else np.where(known, scores, np.inf)
+    lowest = shown.min(axis=1)
+    highest = scores.max(axis=1) if whole else np.where(known, scores, -np.inf).max(axis=1)
+    place = ((scores - lowest[:, None]) * (BINS / np.maximum(highest - lowest, 1e-12))[:, None]).astype(
+        np.int64
+    )
+    np.clip(place, 0, BINS - 1, out=place)
+    place += (np.arange(tasks) * BINS)[:, None]
+    flat, values = (place.ravel(), scores.ravel()) if whole else (place[known], scores[known])
+    size, shape = BINS * tasks, (tasks, BINS)
+    counts, hits = np.bincount(flat, minlength=size), np.bincount(place[positive], minlength=size)
+    sums: Any = np.bincount(flat, values, minlength=size)
+    return (
+        counts.reshape(shape).astype(np.float64),
+        hits.reshape(shape).astype(np.float64),
+        sums.reshape(shape),
+    )
 
 
 def _loss(values: Doubles, weight: Doubles, targets: Doubles, slope: Doubles, shift: Doubles) -> Doubles:
-    z = values * slope + shift
-    return np.asarray((weight * np.logaddexp(0.0, z) - targets * z).sum(axis=0))
+    z = values * slope[:, None] + shift[:, None]
+    return np.asarray((weight * softplus(z) - targets * z).sum(axis=1))
+
+
+def softplus(z: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ``log(1 + exp(z))`` in the type of ``z``: several times as fast as ``logaddexp``."""
+    small = np.exp(-np.abs(z))
+    small += 1
+    np.log(small, out=small)
+    return np.asarray(np.add(small, np.maximum(z, 0), out=small))
 
 
 def vector_scaling(scores: Doubles, labels: npt.NDArray[np.int64]) -> tuple[Doubles, Doubles]:

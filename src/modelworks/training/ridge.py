@@ -92,38 +92,40 @@ def fit_complete(
     Source: Allen (1974), PRESS; Golub, Heath & Wahba (1979), Generalized cross-validation; Rifkin & Lippert (2007).
     """
     mean = targets.mean(axis=0, dtype=np.float64)
-    centred = targets - mean.astype(np.float32)
-    projected = factor.left.T @ centred
+    # Columns lie one after the other: every step but the products is along them.
+    centred = np.subtract(targets.T, mean[:, None], dtype=np.float32)
+    projected = factor.left.T @ centred.T
     shrinks = _shrinks(factor, penalties)
-    leverages = factor.left**2 @ shrinks + np.float32(1.0 / len(targets))
     order = (
         np.tile(np.arange(len(penalties)), (len(blocks), 1))
         if targets.size <= SMALL
         else _by_cross_validation(factor, centred, projected, shrinks, blocks)[:, :1]
     )
+    found = np.unique(order)
+    spared = np.zeros((len(penalties), len(targets)), np.float32)
+    spared[found] = 1 - (shrinks[:, found].T @ (factor.left**2).T + np.float32(1.0 / len(targets)))
     best = np.full(len(blocks), np.inf)
     chosen = np.zeros(targets.shape[1], np.int64)
-    left_out = np.empty_like(targets)
-    for number in np.unique(order):
-        tried = [index for index, row in enumerate(order) if number in row]
+    residuals = np.empty_like(centred)
+    for number in found:
+        tried = np.flatnonzero((order == number).any(axis=1)).tolist()
         columns = np.concatenate([np.arange(blocks[index].start, blocks[index].stop) for index in tried])
         part = projected[:, columns] * shrinks[:, number, None]
-        residual = (centred[:, columns] - factor.left @ part) / (1.0 - leverages[:, number, None])
-        errors = np.einsum("ij,ij->j", residual, residual) / len(targets)
+        residual = (centred[columns] - part.T @ factor.left.T) / spared[number]
+        errors = np.einsum("ij,ij->i", residual, residual) / len(targets)
         start = 0
         for index in tried:
             width = blocks[index].stop - blocks[index].start
-            error = float(errors[start : start + width].mean())
+            error = float(errors[start : start + width].mean()) if width > 1 else float(errors[start])
             if error < best[index]:
                 best[index] = error
                 chosen[blocks[index]] = number
-                left_out[:, blocks[index]] = targets[:, blocks[index]] - residual[:, start : start + width]
+                residuals[blocks[index]] = residual[start : start + width]
             start += width
-    found = np.array(penalties)[chosen]
-    solved = factor.right @ (
-        projected * np.sqrt(factor.values)[:, None] / (factor.values[:, None] + found[None, :] * factor.scale)
-    )
-    return Ridge(solved, mean - factor.mean @ solved, found, left_out)
+    penalty = np.array(penalties)[chosen]
+    roots = np.sqrt(factor.values)[:, None] / (factor.values[:, None] + penalty[None, :] * factor.scale)
+    solved = factor.right @ (projected * roots)
+    return Ridge(solved, mean - factor.mean @ solved, penalty, (targets.T - residuals).T)
 
 
 def folds_out(factor: Factor, targets: Floats, penalty: float, folds: npt.NDArray[np.integer]) -> Floats:
@@ -161,15 +163,20 @@ def _shrinks(factor: Factor, penalties: Sequence[float]) -> Floats:
 def _by_cross_validation(
     factor: Factor, centred: Floats, projected: Floats, shrinks: Floats, blocks: Sequence[slice]
 ) -> npt.NDArray[np.int64]:
-    """Return the penalties of every block, the one of least generalised cross-validation error first."""
-    rows = len(centred)
-    total = np.einsum("ij,ij->j", centred, centred).astype(np.float64)
+    """Return the penalties of every block, the one of least generalised cross-validation error first.
+
+    ``centred`` is ``[columns, rows]``.
+    """
+    rows = centred.shape[1]
+    total = np.einsum("ij,ij->i", centred, centred).astype(np.float64)
     power = projected.astype(np.float64) ** 2
     kept = 2 * shrinks - shrinks**2
     errors = total[None, :] - kept.T @ power
     freedom = 1.0 - (shrinks.sum(axis=0) + 1.0) / rows
     errors /= np.maximum(freedom, 1e-6)[:, None] ** 2
-    means = np.stack([errors[:, block].mean(axis=1) for block in blocks])
+    starts = np.array([block.start for block in blocks])
+    sizes = np.array([block.stop - block.start for block in blocks])
+    means = (np.add.reduceat(errors, starts, axis=1) / sizes).T
     return np.argsort(means, axis=1, kind="stable")
 
 

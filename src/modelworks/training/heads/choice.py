@@ -8,20 +8,20 @@ from functools import reduce
 import numpy as np
 
 from modelworks.core.budget import Budget
-from modelworks.training.heads.fitted import Draft, Head, calibrated
-from modelworks.training.heads.logistic import fit_logistic
+from modelworks.training.heads.fitted import Draft, Head, calibrated, compared
+from modelworks.training.heads.logistic import LEAD, fit_logistic, leads
 from modelworks.training.heads.neighbours import fit_neighbours
 from modelworks.training.heads.network import LEAST, fit_networks, network_cpu_s
 from modelworks.training.heads.prototype import fit_prototypes
 from modelworks.training.heads.ridge import fit_ridge
 from modelworks.training.heads.space import Space
-from modelworks.training.heads.task import Doubles, HeadTask, Rows, check_task
+from modelworks.training.heads.task import FOLDED, Doubles, Floats, HeadTask, Rows, check_task
 
 FAMILIES = ("ridge", "logistic", "prototype", "neighbours", "network")
 """In the order of what they cost; the earlier one is taken where two do equally well."""
 
-FEW = 2000
-"""Labelled samples up to which prototypes and neighbours are tried unasked."""
+FEW = FOLDED
+"""Labelled samples up to which prototypes and neighbours are tried unasked: as long as every fold is held out."""
 NETWORKS_CPU_S = 5.0
 """CPU-seconds of networks, by their declared cost, that an order spends unasked on one backbone."""
 
@@ -54,7 +54,6 @@ def fit_families(
     """
     fits: dict[str, Callable[[list[HeadTask]], list[Draft]]] = {
         "ridge": lambda own: fit_ridge(space, own),
-        "logistic": lambda own: fit_logistic(space, own, budget),
         "prototype": lambda own: fit_prototypes(space, own),
         "neighbours": lambda own: fit_neighbours(space, own, remembered),
         "network": lambda own: fit_networks(space, own, seed, budget),
@@ -71,7 +70,15 @@ def fit_families(
             continue
         budget.check()
         own = [tasks[index] for index in chosen]
-        for index, head in zip(chosen, calibrated(family, own, fits[family](own)), strict=True):
+        if family == "logistic":
+            rivals = [heads[index][0] for index in chosen] if forced is None else None
+            raced = fit_logistic(space, own, budget, rivals)
+            chosen = [index for index, draft in zip(chosen, raced, strict=True) if draft is not None]
+            own = [tasks[index] for index in chosen]
+            drafts = [draft for draft in raced if draft is not None]
+        else:
+            drafts = fits[family](own)
+        for index, head in zip(chosen, calibrated(family, own, drafts), strict=True):
             heads[index].append(head)
     return heads
 
@@ -81,11 +88,13 @@ def _suits(family: str, task: HeadTask, forced: str | None, remembered: int) -> 
         return False
     if task.folds is None or (forced in {"logistic", "prototype"} and not task.classes):
         return family == "ridge"
-    if family != "ridge" and not task.parts:
-        return False
+    if forced == "ridge" or (forced is None and family == "ridge"):
+        return family == "ridge"
+    if not task.parts:
+        return family == "ridge"
     if forced is not None:
-        return family == forced or (family == "ridge" and not task.parts)
-    known = int(task.labelled.sum())
+        return family == forced
+    known = task.known
     if family == "prototype":
         return known <= FEW
     if family == "neighbours":
@@ -100,16 +109,28 @@ def common_rows(heads: Sequence[Head]) -> Rows:
     return np.asarray(reduce(np.intersect1d, [head.held for head in heads]), np.int64)
 
 
-def taken(losses: Sequence[Doubles]) -> int:
+def losses_of(heads: Sequence[Head], task: HeadTask, rows: Rows) -> list[Floats | Doubles]:
+    """Return the held-out losses of some heads of a task on rows that all of them held out.
+
+    Heads that held out more than others are calibrated anew on these rows, as the others were.
+    """
+    others = [head for head in heads if len(head.held) != len(rows)]
+    anew = iter(compared([head.at(rows) for head in others], [task] * len(others), [rows] * len(others)))
+    return [head.row_losses if len(head.held) == len(rows) else next(anew) for head in heads]
+
+
+def taken(losses: Sequence[Floats | Doubles]) -> int:
     """Return which of some heads to take, in the order of what they cost: the first that is as good as the best.
 
-    As good is: its held-out losses are larger by no more than one standard error of the difference, sample by sample.
+    As good is: its held-out losses are not larger by more than ``LEAD`` standard errors of the difference, sample by
+    sample. One, as Breiman has it for trees of one family, let every fifth task of many leave its ridge head by chance.
 
     Source: Breiman et al. (1984), Classification and regression trees (the rule of one standard error).
     """
+    if len(losses) == 1:
+        return 0
     best = min(losses, key=lambda found: float(found.mean()))
     for index, found in enumerate(losses):
-        apart = found - best
-        if apart.mean() <= apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else found is best:
+        if found is best or not leads(best, found, LEAD):
             return index
     raise AssertionError("the best is as good as itself")

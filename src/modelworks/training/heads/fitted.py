@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from modelworks.training.calibration import log_sum_exp, platt_many, vector_scaling
+from modelworks.training.calibration import log_sum_exp, platt_many, softplus, vector_scaling
 from modelworks.training.heads.forms import Form
 from modelworks.training.heads.task import Doubles, Floats, HeadTask, Rows
+
+TRUST = 30.0
+"""Of scores that are logits already, because log loss fitted them: few held-out rows do not move them far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +24,14 @@ class Draft:
         form: What it computes, fitted on every labelled sample.
         scores: Scores ``[held, outputs]`` of samples that the same procedure had not seen.
         held: Those samples, ascending.
+        trust: How far the scores are logits already (``platt_many``).
         setting: What was chosen: plain JSON data.
     """
 
     form: Form
     scores: Floats | Doubles
     held: Rows
+    trust: float = 0.0
     setting: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,16 +58,30 @@ class Head:
     held: Rows
     loss: float
     rows: int
-    row_losses: Doubles
+    row_losses: Floats | Doubles
     setting: dict[str, Any] = field(default_factory=dict)
 
-    def losses(self, rows: Rows) -> Doubles:
-        """Return the held-out loss of some of the held samples, one by one."""
+    def at(self, rows: Rows) -> Floats:
+        """Return the held-out scores of some of the held samples."""
         return (
-            self.row_losses
-            if len(rows) == len(self.held)
-            else self.row_losses[np.searchsorted(self.held, rows)]
+            self.left_out if len(rows) == len(self.held) else self.left_out[np.searchsorted(self.held, rows)]
         )
+
+
+def compared(
+    scores: Sequence[Floats | Doubles], tasks: Sequence[HeadTask], rows: Sequence[Rows]
+) -> list[Floats | Doubles]:
+    """Return the losses of held-out scores, each calibrated on the very rows it is compared on.
+
+    A scaling has seen the rows it was fitted on. Where one family held out every sample and another a fifth of them,
+    losses on that fifth are compared fairly only if both scalings have seen it and nothing else.
+
+    Args:
+        scores: ``[rows, outputs]`` of every task.
+        tasks: The tasks.
+        rows: Samples of the scores of every task.
+    """
+    return [found.losses for found in _scaled(tasks, scores, rows, 0.0)]
 
 
 def score_loss(scores: Floats | Doubles, task: HeadTask, rows: Rows) -> float:
@@ -77,7 +96,7 @@ def row_losses(scores: Floats | Doubles, task: HeadTask, rows: Rows) -> Doubles:
         return np.asarray((values[:, 0] - task.labels[rows]) ** 2)
     if task.classes == 2:
         sign = np.where(task.labels[rows] == 1, 1.0, -1.0)
-        return np.asarray(np.logaddexp(0.0, -sign * values[:, 0]))
+        return np.asarray(softplus(-sign * values[:, 0]))
     truth = task.labels[rows].astype(np.int64)
     return np.asarray(log_sum_exp(values) - values[np.arange(len(truth)), truth])
 
@@ -87,44 +106,89 @@ def calibrated(family: str, tasks: Sequence[HeadTask], drafts: Sequence[Draft]) 
 
     Source: Platt (1999); Guo et al. (2017), On calibration of modern neural networks.
     """
-    scales: dict[int, tuple[Doubles, Doubles]] = {}
-    binary = [index for index, task in enumerate(tasks) if task.classes == 2]
-    if binary:
-        slope, shift = _platt([tasks[index] for index in binary], [drafts[index] for index in binary])
-        scales = {index: (slope[at : at + 1], shift[at : at + 1]) for at, index in enumerate(binary)}
-    heads = []
-    for index, (task, draft) in enumerate(zip(tasks, drafts, strict=True)):
-        form, scores = draft.form, draft.scores.astype(np.float64)
-        if task.classes > 2:
-            scales[index] = vector_scaling(scores, task.labels[draft.held].astype(np.int64))
-        if index in scales:
-            slopes, shifts = scales[index]
-            form, scores = form.scaled(slopes, shifts), scores * slopes + shifts
-        losses = row_losses(scores, task, draft.held)
-        heads.append(
-            Head(
-                name=task.name,
-                family=family,
-                form=form,
-                left_out=scores.astype(np.float32),
-                held=draft.held,
-                loss=float(losses.mean()),
-                row_losses=losses,
-                rows=int(task.labelled.sum()),
-                setting=draft.setting,
-            )
+    trust = drafts[0].trust if drafts else 0.0
+    scaled = _scaled(tasks, [draft.scores for draft in drafts], [draft.held for draft in drafts], trust)
+    return [
+        Head(
+            name=task.name,
+            family=family,
+            form=draft.form.scaled(found.slopes, found.shifts) if task.classes else draft.form,
+            left_out=found.scores,
+            held=draft.held,
+            loss=found.loss,
+            row_losses=found.losses,
+            rows=task.known,
+            setting=draft.setting,
         )
-    return heads
+        for task, draft, found in zip(tasks, drafts, scaled, strict=True)
+    ]
 
 
-def _platt(tasks: Sequence[HeadTask], drafts: Sequence[Draft]) -> tuple[Doubles, Doubles]:
-    """Fit every binary task's scaling at once; tasks are held on rows of their own."""
-    longest = max(len(draft.held) for draft in drafts)
-    scores = np.zeros((longest, len(tasks)))
-    positive, known = np.zeros(scores.shape, bool), np.zeros(scores.shape, bool)
-    for column, (task, draft) in enumerate(zip(tasks, drafts, strict=True)):
-        count = len(draft.held)
-        scores[:count, column] = draft.scores[:, 0]
-        positive[:count, column] = task.labels[draft.held] == 1
-        known[:count, column] = True
-    return platt_many(scores, positive, known)
+@dataclass(frozen=True)
+class _Scaled:
+    """Scores after calibration, how they were moved, and their losses one by one and in the mean."""
+
+    slopes: Doubles
+    shifts: Doubles
+    scores: Floats
+    losses: Floats | Doubles
+    loss: float
+
+
+def _scaled(
+    tasks: Sequence[HeadTask], scores: Sequence[Floats | Doubles], rows: Sequence[Rows], trust: float
+) -> list[_Scaled]:
+    binary = [index for index, task in enumerate(tasks) if task.classes == 2]
+    together = _together(
+        [tasks[index] for index in binary],
+        [scores[index] for index in binary],
+        [rows[index] for index in binary],
+        trust,
+    )
+    found = dict(zip(binary, together, strict=True))
+    return [
+        found[index] if index in found else _alone(task, scores[index].astype(np.float64), rows[index])
+        for index, task in enumerate(tasks)
+    ]
+
+
+def _alone(task: HeadTask, scores: Doubles, rows: Rows) -> _Scaled:
+    slopes, shifts = np.ones(1), np.zeros(1)
+    if task.classes:
+        slopes, shifts = vector_scaling(scores, task.labels[rows].astype(np.int64))
+        scores = scores * slopes + shifts
+    losses = row_losses(scores, task, rows)
+    return _Scaled(slopes, shifts, scores.astype(np.float32), losses, float(losses.mean()))
+
+
+def _together(
+    tasks: Sequence[HeadTask], scores: Sequence[Floats | Doubles], rows: Sequence[Rows], trust: float
+) -> list[_Scaled]:
+    """Scale the scores of all two-class tasks at once; tasks are held on rows of their own."""
+    if not tasks:
+        return []
+    counts = [len(held) for held in rows]
+    longest = max(counts)
+    # One task after the other in memory; what a task lacks of the longest counts for nothing.
+    values = np.zeros((len(tasks), longest), np.float32)
+    positive, known = np.zeros(values.shape, bool), np.ones(values.shape, bool)
+    for row, (task, own, held, count) in enumerate(zip(tasks, scores, rows, counts, strict=True)):
+        values[row, :count] = own[:, 0]
+        labels = task.labels if count == len(task.labels) else task.labels[held]
+        np.equal(labels, 1, out=positive[row, :count])
+        known[row, count:] = False
+    slopes, shifts = platt_many(values.T, positive.T, known.T, trust)
+    values *= slopes[:, None].astype(np.float32)
+    values += shifts[:, None].astype(np.float32)
+    losses = softplus(np.where(positive, -values, values))
+    means = (losses.sum(axis=1, where=known, dtype=np.float64) / np.array(counts)).tolist()
+    return [
+        _Scaled(
+            slopes[row : row + 1],
+            shifts[row : row + 1],
+            values[row, :count, None],
+            losses[row, :count],
+            means[row],
+        )
+        for row, count in enumerate(counts)
+    ]

@@ -1,30 +1,50 @@
 """The family ``logistic``: penalised logistic and softmax regression of all tasks, folds and penalties as one stack.
 
-Newton's method with steps by preconditioned conjugate gradients. In the principal axes of the shared embeddings every
-task's Hessian is close to a diagonal one, so that a few products with all columns at once suffice.
+Where a rival stands (the ridge head of the same task), tasks race: a few steps with the penalty that the rival points
+to show whether a task can gain at all, and only those that may are fitted to the end.
 
-Source: Komarek & Moore (2005), Making logistic regression a core data mining tool with TR-IRLS; Böhning (1992),
-Multinomial logistic regression algorithm; Saerens, Latinne & Decaestecker (2002) on shifts of the class shares.
+Source: Böhning (1992), Multinomial logistic regression algorithm; Saerens, Latinne & Decaestecker (2002) on shifts of
+the class shares; Maron & Moore (1994), Hoeffding races.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from modelworks.core.budget import Budget
-from modelworks.training.heads.fitted import Draft, score_loss
+from modelworks.training.heads.descent import STEPS, Stack, minimise
+from modelworks.training.heads.fitted import TRUST, Draft, Head, compared, score_loss
 from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import Doubles, Floats, HeadTask, Rows
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 RARE = 0.2
 """Share of the rarest class below which rows that weigh all classes alike are tried too."""
-_OUTER, _INNER = 12, 12
+LEAD = 2.0
+"""Standard errors of the difference by which held-out losses must be lower than those of a cheaper family."""
+_FIRST_STEPS, _FIRST_LEAD = 2, 1.0
+_FIRST_AXES = 0.1
+"""Variance, of 1 in the mean, of the axes along which tasks race: penalties shrink what the others hold."""
 _BLOCK = 6_000_000
 """Numbers in one stack of scores."""
+
+_Key = tuple[int, float, bool]
+_Held = tuple[float, Floats, Rows]
+
+
+@dataclass(frozen=True, eq=False)
+class _Axes:
+    """Samples ``[n, rank]`` along axes in the order of their variance, the largest last."""
+
+    seen: Floats
+    variance: Doubles
+
+    def leading(self) -> _Axes:
+        start = int(np.searchsorted(self.variance, _FIRST_AXES))
+        return _Axes(np.ascontiguousarray(self.seen[:, start:]), self.variance[start:])
 
 
 @dataclass(frozen=True)
@@ -37,223 +57,195 @@ class _Column:
     even: bool
 
 
-def fit_logistic(space: Space, tasks: Sequence[HeadTask], budget: Budget) -> list[Draft]:
+def fit_logistic(
+    space: Space, tasks: Sequence[HeadTask], budget: Budget, rivals: Sequence[Head] | None = None
+) -> list[Draft | None]:
     """Fit every task with classes; the penalty, and whether rare rows weigh more, by held-out log loss.
 
     Where rows weigh all classes alike, the shift of the class shares is taken back from the scores before they are
     compared, so that the better direction wins and not the better guess of the shares.
+
+    Args:
+        space: The samples.
+        tasks: With classes and folds.
+        budget: Checked between blocks.
+        rivals: A head of a cheaper family for every task; ``None`` to fit all tasks to the end.
+
+    Returns:
+        One draft per task; ``None`` where it would not lead its rival by ``LEAD`` standard errors.
     """
-    first = [
-        _Column(index, learn, penalty, False)
-        for index, task in enumerate(tasks)
-        for penalty in PENALTIES
-        for learn, _ in task.parts
-    ]
-    found = _held(space, tasks, _fit(space, tasks, first, budget), first)
-    penalties = [
-        min(PENALTIES, key=lambda value: found[index, value, False][0]) for index in range(len(tasks))
-    ]
-    second = [
-        _Column(index, learn, penalties[index], True)
-        for index, task in enumerate(tasks)
-        if task.shares().min() * task.classes / 2 < RARE
-        for learn, _ in task.parts
-    ]
-    if second:
-        found |= _held(space, tasks, _fit(space, tasks, second, budget), second)
-    last = []
-    for index, task in enumerate(tasks):
-        plain, even = found[index, penalties[index], False], found.get((index, penalties[index], True))
-        last.append(
-            _Column(
-                index,
-                np.flatnonzero(task.labelled),
-                penalties[index],
-                even is not None and even[0] < plain[0],
-            )
-        )
-    weights = _fit(space, tasks, last, budget)
-    return [
-        Draft(
+    axes = _Axes(space.axes, space.variance)
+    places = dict.fromkeys(range(len(tasks)), len(PENALTIES) // 2)
+    if rivals is not None:
+        places = {index: _pointed(tasks[index], rivals[index]) for index in places}
+        first = _columns(tasks, {index: [PENALTIES[at]] for index, at in places.items()}, False)
+        tried = _tried(axes.leading(), tasks, first, budget, _FIRST_STEPS)
+        tried = {key: tried[key] for key in _leading(tasks, rivals, tried, _FIRST_LEAD)}
+        places = {index: places[index] for index, _, _ in tried}
+    best, found = _climbed(axes, tasks, places, budget, every=rivals is None)
+    if rivals is not None:
+        best = _leading(tasks, rivals, {key: found[key] for key in best}, _FIRST_LEAD)
+    rare = {
+        index: [penalty]
+        for index, penalty, _ in best
+        if tasks[index].shares().min() * tasks[index].classes / 2 < RARE
+    }
+    found |= _tried(axes, tasks, _columns(tasks, rare, True), budget)
+    best = [min({key, (*key[:2], key[0] in rare)}, key=lambda one: found[one][0]) for key in best]
+    if rivals is not None:
+        best = _leading(tasks, rivals, {key: found[key] for key in best}, LEAD)
+    last = [_Column(key[0], np.flatnonzero(tasks[key[0]].labelled), *key[1:]) for key in best]
+    drafts: list[Draft | None] = [None] * len(tasks)
+    for key, weight in zip(best, _fit(axes, tasks, last, budget), strict=True):
+        _, scores, held = found[key]
+        drafts[key[0]] = Draft(
             form=space.linear(weight[:-1], weight[-1]),
-            scores=found[column.task, column.penalty, column.even][1],
-            held=found[column.task, column.penalty, column.even][2],
-            setting={"penalty": column.penalty, "classes_alike": column.even},
+            scores=scores,
+            held=held,
+            trust=TRUST,
+            setting={"penalty": key[1], "classes_alike": key[2]},
         )
-        for column, weight in zip(last, weights, strict=True)
+    return drafts
+
+
+def _climbed(
+    axes: _Axes, tasks: Sequence[HeadTask], places: dict[int, int], budget: Budget, *, every: bool
+) -> tuple[list[_Key], dict[_Key, _Held]]:
+    """Return the penalty of least held-out loss of each task, and what was held out: every one, or a climb from one."""
+    found: dict[_Key, _Held] = {}
+    places = dict(places)
+    while True:
+        near = {
+            index: PENALTIES if every else PENALTIES[max(0, at - 1) : at + 2] for index, at in places.items()
+        }
+        missing = {
+            index: [value for value in values if (index, value, False) not in found]
+            for index, values in near.items()
+        }
+        columns = _columns(tasks, missing, False)
+        if not columns:
+            return [(index, PENALTIES[at], False) for index, at in places.items()], found
+        found |= _tried(axes, tasks, columns, budget)
+        for index, values in near.items():
+            least = min(values, key=lambda value: found[index, value, False][0])
+            places[index] = PENALTIES.index(least)
+
+
+def _columns(tasks: Sequence[HeadTask], wanted: Mapping[int, Sequence[float]], even: bool) -> list[_Column]:
+    return [
+        _Column(index, learn, penalty, even)
+        for index, penalties in wanted.items()
+        for penalty in penalties
+        for learn, _ in tasks[index].parts
     ]
 
 
-def _held(
-    space: Space, tasks: Sequence[HeadTask], weights: Sequence[Doubles], columns: Sequence[_Column]
-) -> dict[tuple[int, float, bool], tuple[float, Floats, Rows]]:
-    """Return loss, scores and rows that were held out for each task and setting."""
-    parts: dict[tuple[int, float, bool], list[tuple[Floats, Rows]]] = {}
-    for column, weight in zip(columns, weights, strict=True):
+def _pointed(task: HeadTask, rival: Head) -> int:
+    """Return which penalty the rival's points to: log loss is bent less than squares, by the variance of the truth."""
+    shares = task.shares()
+    bend = float((shares * (1 - shares)).mean())
+    wanted = float(rival.setting.get("penalty", 1.0)) * bend
+    return int(np.argmin([abs(np.log(value / max(wanted, 1e-12))) for value in PENALTIES]))
+
+
+def _leading(
+    tasks: Sequence[HeadTask], rivals: Sequence[Head], found: dict[_Key, _Held], lead: float
+) -> list[_Key]:
+    """Return what leads the rival of its task by so many standard errors of held-out losses."""
+    own = [tasks[key[0]] for key in found]
+    rows = [held for _, _, held in found.values()]
+    ours = compared([scores for _, scores, _ in found.values()], own, rows)
+    theirs = compared([rivals[key[0]].at(held) for key, held in zip(found, rows, strict=True)], own, rows)
+    return [key for key, one, other in zip(found, ours, theirs, strict=True) if leads(one, other, lead)]
+
+
+def leads(losses: Floats | Doubles, others: Floats | Doubles, lead: float) -> bool:
+    """Say whether losses are lower by more than ``lead`` standard errors of the difference, sample by sample."""
+    if len(losses) < 2:
+        return False
+    apart = np.subtract(others, losses, dtype=np.float64)
+    return bool(apart.mean() > lead * apart.std(ddof=1) / np.sqrt(len(apart)))
+
+
+def _tried(
+    axes: _Axes, tasks: Sequence[HeadTask], columns: Sequence[_Column], budget: Budget, steps: int = STEPS
+) -> dict[_Key, _Held]:
+    """Fit columns; returns loss, scores and rows that were held out for each task and setting.
+
+    Columns that hold out the same rows are one product.
+    """
+    weights = _fit(axes, tasks, columns, budget, steps)
+    together: dict[bytes, list[int]] = {}
+    places: list[Rows] = []
+    counts: dict[_Key, int] = {}
+    for at, column in enumerate(columns):
         key = (column.task, column.penalty, column.even)
-        _, held = tasks[column.task].parts[len(parts.setdefault(key, []))]
-        scores = space.axes[held] @ weight[:-1].astype(np.float32) + weight[-1].astype(np.float32)
-        parts[key].append((scores, held))
+        part = counts[key] = counts.get(key, -1) + 1
+        places.append(tasks[column.task].parts[part][1])
+        together.setdefault(places[at].tobytes(), []).append(at)
+    scores: dict[int, Floats] = {}
+    for members in together.values():
+        wide = np.concatenate([weights[at] for at in members], axis=1).astype(np.float32)
+        values = axes.seen[places[members[0]]] @ wide[:-1] + wide[-1]
+        ends = np.cumsum([weights[at].shape[1] for at in members])
+        scores.update(zip(members, np.split(values, ends[:-1], axis=1), strict=True))
+    pieces: dict[_Key, list[int]] = {}
+    for at, column in enumerate(columns):
+        pieces.setdefault((column.task, column.penalty, column.even), []).append(at)
     found = {}
-    for key, pieces in parts.items():
-        rows = np.concatenate([held for _, held in pieces])
+    for key, members in pieces.items():
+        rows = np.concatenate([places[at] for at in members])
         order = np.argsort(rows)
-        scores = np.concatenate([values for values, _ in pieces])[order]
-        found[key] = (score_loss(scores, tasks[key[0]], rows[order]), scores, rows[order])
+        own = np.concatenate([scores[at] for at in members])[order]
+        found[key] = (score_loss(own, tasks[key[0]], rows[order]), own, rows[order])
     return found
 
 
 def _fit(
-    space: Space, tasks: Sequence[HeadTask], columns: Sequence[_Column], budget: Budget
+    axes: _Axes, tasks: Sequence[HeadTask], columns: Sequence[_Column], budget: Budget, steps: int = STEPS
 ) -> list[Doubles]:
     """Solve every column; returns weights over axes with the intercept last ``[rank + 1, outputs]``."""
     found: dict[int, Doubles] = {}
     for outputs in sorted({tasks[column.task].outputs for column in columns}):
         chosen = [i for i, column in enumerate(columns) if tasks[column.task].outputs == outputs]
-        step = max(1, _BLOCK // (len(space.embeddings) * outputs))
+        step = max(1, _BLOCK // (len(axes.seen) * outputs))
         for start in range(0, len(chosen), step):
             budget.check()
             part = chosen[start : start + step]
-            solved = _solve(space, tasks, [columns[i] for i in part])
+            solved = _solve(axes, tasks, [columns[i] for i in part], steps)
             found.update(zip(part, np.moveaxis(solved, 1, 0), strict=True))
     return [found[index] for index in range(len(columns))]
 
 
-def _solve(space: Space, tasks: Sequence[HeadTask], columns: Sequence[_Column]) -> Doubles:
-    n, outputs = len(space.embeddings), tasks[columns[0].task].outputs
-    rows = np.unique(np.concatenate([column.rows for column in columns]))
-    truth = np.zeros((len(rows), len(columns), outputs), np.float32)
-    weight = np.zeros((len(rows), len(columns)), np.float32)
-    back = np.zeros((len(columns), outputs))
+def _solve(axes: _Axes, tasks: Sequence[HeadTask], columns: Sequence[_Column], steps: int) -> Doubles:
+    n, outputs = len(axes.seen), tasks[columns[0].task].outputs
+    kinds = {column.rows.tobytes(): column.rows for column in columns}
+    rows = columns[0].rows if len(kinds) == 1 else np.unique(np.concatenate(list(kinds.values())))
+    truth = np.zeros((len(columns), outputs, len(rows)), np.float32)
+    weight = np.zeros((len(columns), len(rows)), np.float32)
+    back = np.zeros((len(columns), outputs), np.float32)
+    found: dict[bytes, Rows | slice] = {
+        key: slice(None) if len(kinds) == 1 else np.searchsorted(rows, own) for key, own in kinds.items()
+    }
     for at, column in enumerate(columns):
         task = tasks[column.task]
-        places = np.searchsorted(rows, column.rows)
-        truth[places, at] = task.truth(column.rows)
-        each = np.ones(len(places))
+        places = found[column.rows.tobytes()]
+        truth[at][:, places] = task.truth(column.rows).T
         if column.even:
             shares = task.shares()
             each = 1.0 / shares[task.labels[column.rows].astype(np.int64)]
+            weight[at, places] = each / each.sum()
             logs = np.log(shares)
             back[at] = logs if outputs > 1 else logs[1] - logs[0]
-        weight[places, at] = each / each.sum()
-    axes = space.axes if len(rows) == n else space.axes[rows]
-    penalty = np.array([column.penalty for column in columns], np.float32)
-    solved = newton(axes, space.variance, truth, weight, penalty)
-    solved[-1] += back
-    return solved
-
-
-def newton(axes: Floats, variance: Doubles, truth: Floats, weight: Floats, penalty: Floats) -> Doubles:
-    """Return the weights of least penalised log loss of every column.
-
-    Args:
-        axes: ``[n, rank]``, uncorrelated.
-        variance: Of each axis ``[rank]``.
-        truth: ``[n, columns, outputs]``: 0 or 1; one output is logistic, several are softmax.
-        weight: Of each row in each column ``[n, columns]``, summing to 1.
-        penalty: Half of this times the squared weights is added to each column's loss ``[columns]``.
-
-    Returns:
-        ``[rank + 1, columns, outputs]``, the intercept last.
-    """
-    n, columns, outputs = truth.shape
-    design = np.hstack([axes, np.ones((n, 1), np.float32)])
-    ridge = np.zeros((design.shape[1], columns, 1), np.float32)
-    ridge[:-1] = penalty[:, None]
-    solved = np.zeros((design.shape[1], columns, outputs), np.float32)
-    share = np.clip(np.einsum("nc,nco->co", weight, truth), 1e-3, 1 - 1e-3)
-    solved[-1] = np.log(share / (1 - share)) if outputs == 1 else np.log(share)
-    scores = np.broadcast_to(solved[-1], truth.shape).copy()
-    loss = _loss(scores, truth, weight, solved, ridge)
-    active = np.arange(columns)
-    for _ in range(_OUTER):
-        y, w, v, r = truth[:, active], weight[:, active, None], solved[:, active], ridge[:, active]
-        p = _chances(scores[:, active])
-        gradient = _back(design, w * (p - y)) + r * v
-        bend = np.einsum("nco->co", w * p * (1 - p))
-        diagonal = np.append(variance, 1.0).astype(np.float32)[:, None, None] * bend + r + 1e-6
-        step = _conjugate(design, w, p, r, gradient, diagonal)
-        moved = _forward(design, step)
-        size = np.ones(len(active), np.float32)
-        for _ in range(12):
-            trial = scores[:, active] - size[:, None] * moved
-            new = _loss(trial, y, w[..., 0], v - size[:, None] * step, r)
-            worse = new > loss[active] + 1e-7
-            if not worse.any():
-                break
-            size = np.where(worse, size / 2, size).astype(np.float32)
-        size = np.where(worse, 0, size).astype(np.float32)
-        solved[:, active] = v - size[:, None] * step
-        scores[:, active] = scores[:, active] - size[:, None] * moved
-        new = np.where(worse, loss[active], new)
-        still = loss[active] - new > 1e-4 * np.maximum(new, 1e-3)
-        loss[active] = new
-        active = active[still]
-        if not len(active):
-            break
-    return solved.astype(np.float64)
-
-
-def _forward(design: Floats, weights: Floats) -> Floats:
-    return (design @ weights.reshape(len(weights), -1)).reshape(len(design), *weights.shape[1:])
-
-
-def _back(design: Floats, values: Floats) -> Floats:
-    return (design.T @ values.reshape(len(values), -1)).reshape(design.shape[1], *values.shape[1:])
-
-
-def _chances(scores: Floats) -> Floats:
-    if scores.shape[2] == 1:
-        return np.asarray(1 / (1 + np.exp(-np.clip(scores, -60, 60))), np.float32)
-    raised = np.exp(scores - scores.max(axis=2, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=2, keepdims=True), np.float32)
-
-
-def _loss(scores: Floats, truth: Floats, weight: Floats, solved: Floats, ridge: Floats) -> Doubles:
-    if scores.shape[2] == 1:
-        rows = (np.logaddexp(np.float32(0), scores) - truth * scores)[..., 0]
-    else:
-        top = scores.max(axis=2)
-        rows = (
-            top
-            + np.log(np.exp(scores - top[..., None]).sum(axis=2))
-            - np.einsum("nco,nco->nc", truth, scores)
-        )
-    return np.asarray(
-        np.einsum("nc,nc->c", weight, rows, dtype=np.float64)
-        + 0.5 * np.einsum("rco,rco->c", ridge * solved, solved, dtype=np.float64)
-    )
-
-
-def _conjugate(
-    design: Floats, w: Floats, p: Floats, ridge: Floats, gradient: Floats, diagonal: Floats
-) -> Floats:
-    """Solve (Hessian) x = gradient in every column to a tenth of its size."""
-
-    def dot(one: Floats, other: Floats) -> Floats:
-        return np.asarray(np.einsum("rco,rco->c", one, other), np.float32)
-
-    x = np.zeros_like(gradient)
-    residual = gradient.copy()
-    z = residual / diagonal
-    direction, power = z, dot(residual, z)
-    aim = 1e-2 * power
-    for _ in range(_INNER):
-        ahead = _forward(design, direction)
-        if p.shape[2] > 1:
-            ahead = ahead - np.einsum("nco,nco->nc", p, ahead)[..., None]
-            bent = w * p * ahead
         else:
-            bent = w * p * (1 - p) * ahead
-        turned = _back(design, bent) + ridge * direction + np.float32(1e-6) * direction
-        length = np.asarray(power / np.maximum(dot(direction, turned), 1e-30), np.float32)
-        x = x + length[:, None] * direction
-        residual = residual - length[:, None] * turned
-        z = np.asarray(residual / diagonal, np.float32)
-        new = dot(residual, z)
-        if (new <= aim).all():
-            break
-        again = np.asarray(new / np.maximum(power, 1e-30), np.float32)
-        direction = np.asarray(z + again[:, None] * direction, np.float32)
-        power = new
-    return x
+            weight[at, places] = 1 / len(column.rows)
+    stack = Stack(
+        axes=axes.seen if len(rows) == n else axes.seen[rows],
+        variance=axes.variance,
+        truth=np.ascontiguousarray(np.moveaxis(truth, 2, 0)),
+        weight=np.ascontiguousarray(weight.T),
+        penalty=np.array([column.penalty for column in columns], np.float32),
+    )
+    solved = minimise(stack, steps)
+    solved[-1] += back
+    return solved.astype(np.float64)

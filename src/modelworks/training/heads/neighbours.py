@@ -57,11 +57,14 @@ def _draft(space: Space, task: HeadTask, kept: Rows, near: Rows, there: Rows) ->
         prior = task.shares()
     else:
         values, prior = task.labels[kept, None].astype(np.float32), np.empty(0)
+    counts = [count for count in COUNTS if count <= max(1, int(there.min()))]
+    # The votes of the nearest are summed once for all counts; of two classes one is enough.
+    asked = values[:, 1:] if task.classes == 2 else values
+    votes = np.cumsum(asked[near[:, : counts[-1]]], axis=1)
     best: tuple[float, int, Doubles] | None = None
-    for count in COUNTS:
-        if count > max(1, int(there.min())):
-            break
-        scores = vote_scores(values[near[:, :count]].mean(axis=1), prior, count)
+    for count in counts:
+        mean = votes[:, count - 1] / np.float32(count)
+        scores = vote_scores(np.hstack([1 - mean, mean]) if task.classes == 2 else mean, prior, count)
         loss = score_loss(scores, task, kept)
         if best is None or loss < best[0]:
             best = (loss, count, scores)

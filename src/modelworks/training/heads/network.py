@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelworks.core.budget import Budget
-from modelworks.training.heads.fitted import Draft, score_loss
+from modelworks.training.heads.fitted import TRUST, Draft, score_loss
 from modelworks.training.heads.forms import NetworkForm
 from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import Floats, HeadTask, Rows
@@ -73,6 +73,7 @@ def fit_networks(space: Space, tasks: Sequence[HeadTask], seed: int, budget: Bud
             form=form,
             scores=best[index][2],
             held=held[index],
+            trust=TRUST,
             setting={"units": UNITS, "axes": seen.rank, "decay": best[index][1]},
         )
         for index, form in enumerate(seen.fit(tasks, last, seed, budget))

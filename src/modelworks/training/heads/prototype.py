@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from modelworks.training.heads.fitted import Draft, score_loss
+from modelworks.training.heads.fitted import Draft, compared, score_loss
 from modelworks.training.heads.forms import LinearForm
 from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import Doubles, Floats, HeadTask, Rows
@@ -39,20 +39,39 @@ def fit_prototypes(space: Space, tasks: Sequence[HeadTask]) -> list[Draft]:
     best: list[tuple[float, Draft]] = []
     for number, look in enumerate(looks):
         stacked = _Stacked(look.seen, tasks)
-        for index, task in enumerate(tasks):
-            scores, held = stacked.held(index)
-            # Distances are no logits: they are compared at the scale that suits each look best.
-            loss, scale = min((score_loss(scores * scale, task, held), scale) for scale in _SCALES)
+        found = [stacked.held(index) for index in range(len(tasks))]
+        for index, (loss, suited) in enumerate(_scales(tasks, found)):
             if number == 0 or loss < best[index][0]:
                 weights, bias = stacked.prototypes(index)
+                scores, held = found[index]
                 draft = Draft(
-                    form=look.form((weights * scale).astype(np.float32), (bias * scale).astype(np.float32)),
-                    scores=scores * scale,
+                    form=look.form((weights * suited).astype(np.float32), (bias * suited).astype(np.float32)),
+                    scores=scores * suited,
                     held=held,
                     setting=look.setting,
                 )
                 best[index : index + 1] = [(loss, draft)]
     return [draft for _, draft in best]
+
+
+def _scales(tasks: Sequence[HeadTask], found: Sequence[tuple[Doubles, Rows]]) -> list[tuple[float, float]]:
+    """Return the least loss and its scale: distances are no logits, they are compared at what suits each look best.
+
+    Two-class scores are compared after Platt scaling, all tasks at once.
+    """
+    binary = [index for index, task in enumerate(tasks) if task.classes == 2]
+    losses = compared(
+        [found[index][0] for index in binary],
+        [tasks[index] for index in binary],
+        [found[index][1] for index in binary],
+    )
+    scaled = {index: (float(loss.mean()), 1.0) for index, loss in zip(binary, losses, strict=True)}
+    return [
+        scaled[index]
+        if index in scaled
+        else min((score_loss(scores * scale, task, held), float(scale)) for scale in _SCALES)
+        for index, (task, (scores, held)) in enumerate(zip(tasks, found, strict=True))
+    ]
 
 
 @dataclass(frozen=True, eq=False)

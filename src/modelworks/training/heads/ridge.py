@@ -53,7 +53,8 @@ def fit_ridge(
     groups: dict[bytes, list[int]] = {}
     for index, task in enumerate(tasks):
         check_task(task, len(embeddings))
-        groups.setdefault(np.packbits(task.labelled).tobytes(), []).append(index)
+        pattern = b"" if task.labelled.all() else np.packbits(task.labelled).tobytes()
+        groups.setdefault(pattern, []).append(index)
     drafts: dict[int, Draft] = {}
     shared: list[int] = []
     for indices in groups.values():
@@ -123,19 +124,25 @@ def _shares(labelled: Mask, width: int, patterns: int) -> bool:
 
 
 def _stacked(tasks: Sequence[HeadTask], rows: Mask) -> tuple[Floats, list[slice]]:
-    """Stack all tasks as columns: -1/+1 for binary, one column per class, the value for regression."""
+    """Stack all tasks as columns: -1/+1 for binary, one column per class, the value for regression.
+
+    Returns:
+        ``[rows, columns]``, each column in one piece, and the columns of every task.
+    """
     ends = np.cumsum([task.outputs for task in tasks])
     blocks = [slice(int(end) - task.outputs, int(end)) for end, task in zip(ends, tasks, strict=True)]
-    columns = np.empty((int(rows.sum()), int(ends[-1])), np.float32)
+    columns = np.empty((int(ends[-1]), int(rows.sum())), np.float32)
+    whole = columns.shape[1] == len(rows)
     for task, block in zip(tasks, blocks, strict=True):
-        labels = task.labels[rows]
+        labels = task.labels if whole else task.labels[rows]
         if task.classes == 2:
-            columns[:, block.start] = np.where(labels == 1, 1.0, -1.0)
+            np.multiply(labels == 1, np.float32(2), out=columns[block.start])
+            columns[block.start] -= 1
         elif task.classes:
-            columns[:, block] = labels[:, None] == np.arange(task.classes)
+            columns[block] = labels == np.arange(task.classes)[:, None]
         else:
-            columns[:, block.start] = np.where(np.isfinite(labels), labels, 0.0)
-    return columns, blocks
+            columns[block.start] = np.where(np.isfinite(labels), labels, 0.0)
+    return columns.T, blocks
 
 
 def _leave_folds_out(

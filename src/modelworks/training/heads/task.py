@@ -48,6 +48,11 @@ class HeadTask:
             return np.asarray(self.labels >= 0)
         return np.isfinite(self.labels)
 
+    @cached_property
+    def known(self) -> int:
+        """Number of labelled samples."""
+        return int(np.count_nonzero(self.labelled))
+
     @property
     def outputs(self) -> int:
         """Columns of its scores: one per class of several, else one."""
@@ -88,7 +93,7 @@ def check_task(task: HeadTask, rows: int) -> None:
         raise DataError(
             f"Task '{task.name}' has {len(task.labels)} labels for {rows} embeddings.", code="MW1181"
         )
-    present = task.labels[task.labelled]
+    present = task.labels if task.known == rows else task.labels[task.labelled]
     several = len(present) > 0 and present.min() < present.max()
     if len(present) < 2 or (task.classes and not several):
         raise DataError(

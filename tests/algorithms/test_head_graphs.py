@@ -144,7 +144,10 @@ def test_rare_classes_are_favoured_by_macro_f1() -> None:
 def test_what_was_compared_is_told_and_one_is_kept() -> None:
     head = _head(_samples(TaskKind.BINARY))
     members = head.diagnostics["members"]
-    assert [item["name"] for item in members] == [f"{family} on b" for family in FAMILIES]
+    finished = [
+        family for family in FAMILIES if family != "logistic"
+    ]  # It is dropped where it does not lead ridge.
+    assert [item["name"] for item in members] == [f"{family} on b" for family in finished]
     assert sum(item["kept"] for item in members) == 1
     assert all(np.isfinite(item["oof_loss"]) for item in members)
     assert "head on b: held-out log loss" in head.diagnostics["chosen"]

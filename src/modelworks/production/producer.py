@@ -10,8 +10,6 @@ import heapq
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from modelworks.algorithms.plugins import REFERENCES
@@ -21,31 +19,25 @@ from modelworks.core.digest import digest_json
 from modelworks.core.errors import Cancelled, InputError, ModelworksError
 from modelworks.core.job import Resources
 from modelworks.core.schema import Schema
-from modelworks.core.verdict import Measure, Verdict, VerdictKind
+from modelworks.core.verdict import Verdict, VerdictKind
 from modelworks.core.version import VERSION
 from modelworks.production import steps
 from modelworks.production.decisions import Decisions
-from modelworks.production.encoders import encoder_inputs, without_paths
-from modelworks.production.fitting import MODEL
+from modelworks.production.encoders import encoder_inputs
+from modelworks.production.intake import LATER, Intake
+from modelworks.production.judge_call import facts_of_model, judge_step, judged
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
 from modelworks.production.order import Line, Order, in_order_of_work
-from modelworks.production.order_tasks import expand
 from modelworks.production.papers import REPORT
-from modelworks.production.plan import READ_COST, Plan, plan_task
-from modelworks.production.reading import series_settings
+from modelworks.production.plan import READ_COST, Plan
 from modelworks.production.release import Releases
 from modelworks.production.results import LineResult
 from modelworks.production.sample_calls import (
-    as_read,
     backbones_of,
     embed_params,
     escalate_call,
     fit_params,
     heads_call,
-    judge_inputs,
-    model_of,
-    of_samples,
-    own_judge_inputs,
     wants_more,
 )
 from modelworks.production.sample_fitting import learns_normal
@@ -55,16 +47,13 @@ from modelworks.production.work import Conditions, Work
 from modelworks.storage.catalog import Catalog
 from modelworks.telemetry.events import Event, EventSink, LineEnded
 from modelworks.telemetry.events import Planned as PlannedEvent
-from modelworks.workflow.call import Artifact, Handle, Input
+from modelworks.workflow.call import Handle, Input
 from modelworks.workflow.scheduler import Scheduler
 from modelworks.workflow.step import Step
 
 LESSONS = "lessons"
 SHORT = 16
 """Letters of a table's digest that a release remembers: enough to tell tables apart, and no claim on the artifact."""
-
-_LATER = 1e6
-"""Added to the priority of what follows a fit, so that tasks end before others begin."""
 
 
 class Producer:
@@ -101,12 +90,12 @@ class Producer:
         self.scheduler = scheduler
         self._catalog = catalog
         self.decisions = decisions
+        self._intake = Intake(scheduler, decisions, conditions)
         self._releases = releases
         self._conditions = conditions
         self._clock = clock
         self._events = events
         self._then: dict[int, Callable[[Handle], None]] = {}
-        self._tables: dict[int, tuple[Line, Handle]] = {}
         self._ready: list[tuple[tuple[float, float], int, Work]] = []
         self._number = itertools.count()
         self._fitting = 0
@@ -115,7 +104,6 @@ class Producer:
             key: Lesson.from_json(value)
             for key, value in (catalog.memory.recall(LESSONS) if conditions.memory else {}).items()
         }
-        self._stamps: dict[str, str] = {}
 
     def read(self) -> Plan:
         """Read every table and plan every task.
@@ -123,14 +111,16 @@ class Producer:
         Raises:
             InputError: ``strict`` and a line cannot be planned.
         """
-        lines = in_order_of_work(self._order.lines)
-        for line in lines:
-            handle = self._read_line(line, line.name)
-            if handle is not None:
-                self._tables[id(handle)] = (line, handle)
-        self._drain()
-        for line, handle in self._tables.values():
-            self._plan_line(line, handle)
+        tables = []
+        for line in in_order_of_work(self._order.lines):
+            try:
+                tables.append((line, self._intake.read(line, line.name)))
+            except ModelworksError as error:
+                self._give_up(line, error)
+        while self.scheduler.pending:
+            self._drain_once()
+        for line, table in tables:
+            self._plan_line(line, table)
         self.plan.tasks.sort(key=lambda planned: planned.rank)
         whole = self.plan.forecast()
         self._emit(
@@ -156,10 +146,6 @@ class Producer:
             self._feed()
         return self.results
 
-    def _drain(self) -> None:
-        while self.scheduler.pending:
-            self._drain_once()
-
     def _drain_once(self) -> None:
         for handle in self.scheduler.wait_any(0.5):
             if not handle.memoised:
@@ -172,66 +158,20 @@ class Producer:
                 "The run was stopped.", code="MW2203", hint="run the same command again to resume"
             )
 
-    def _read_line(self, line: Line, label: str) -> Handle | None:
-        """Ask for the table of a line; labels that ask for the same table share its cost."""
-        inputs: dict[str, Input] = {}
-        params: dict[str, Any] = {"reading": line.reading}
-        try:
-            for name, source in (("source", line.data), ("test", self._test_data(line))):
-                if source is None:
-                    continue
-                if "://" in source:
-                    stamp = self._stamp(source)
-                    params |= {"url" if name == "source" else "test_url": source, f"{name}_stamp": stamp}
-                else:
-                    inputs[name] = Path(source)
-            if "files" in line.settings:
-                inputs["files"] = Path(line.settings["files"])
-            return self._call(steps.ingest, inputs, params, label=label, priority=line.priority + _LATER)
-        except ModelworksError as error:
-            self._give_up(line.name, line, error)
-            return None
-
-    def _stamp(self, source: str) -> str:
-        if source not in self._stamps:
-            decide = partial(self._conditions.stamp, source)
-            self._stamps[source] = str(
-                self.decisions.once(f"stamp:{source}", decide, again=self._conditions.again)
-            )
-        return self._stamps[source]
-
-    @staticmethod
-    def _test_data(line: Line) -> str | None:
-        found = line.settings.get("split", {}).get("test_data")
-        return str(found) if found else None
-
     def _call(self, step: Step, inputs: Mapping[str, Input], params: dict[str, Any], **more: Any) -> Handle:
         """Call a step; another release of the program makes things anew."""
         return self.scheduler.call(step, inputs, {**params, "code": VERSION}, **more)
 
-    def _plan_line(self, line: Line, handle: Handle) -> None:
+    def _plan_line(self, line: Line, table: Handle) -> None:
         try:
-            found = handle.result()
-            schema = Schema.from_json(found["schema"])
-            series = found["report"].get("series", {})
-            tasks = [as_read(without_paths(task), series) for task in expand(line, schema)]
-            peers = of_samples(tasks)
-            lessons = list(self._lessons.values())
-            for task in tasks:
-                table = handle
-                if task.name != line.name:
-                    again = self._read_line(line, task.name)
-                    table = again if again is not None else handle
-                planned = plan_task(
-                    line, task, schema, found["targets"], lessons, len(tasks), series.get("values", 0)
-                )
-                self.plan.tasks.append(planned)
-                work = Work(planned, table, peers if planned.task in peers else ())
-                heapq.heappush(self._ready, (planned.rank, next(self._number), work))
-            if not handle.memoised:
+            for work in self._intake.plan(line, table, list(self._lessons.values())):
+                self.plan.tasks.append(work.planned)
+                heapq.heappush(self._ready, (work.planned.rank, next(self._number), work))
+            if not table.memoised:
+                schema = Schema.from_json(table.result()["schema"])
                 self.plan.read_cpu_s += READ_COST[0] + READ_COST[1] * schema.rows * len(schema.columns)
         except ModelworksError as error:
-            self._give_up(line.name, line, error)
+            self._give_up(line, error)
 
     def _feed(self) -> None:
         """Start fits while slots are free; one more waits, so that no slot waits for us.
@@ -348,61 +288,27 @@ class Producer:
             self._end(work, self._verdict_of(failed))
             return
         task = work.task
-        inputs: dict[str, Input]
-        if work.peers:
-            work.fitted = handle.value["tasks"][work.place]
-            if "error" in work.fitted:
-                self._end(work, self._verdict_of_error(ModelworksError.from_json(work.fitted["error"])))
-                return
-            inputs = judge_inputs(work, handle, work.fitted, REFERENCES[task.modality], self._conditions.key)
-            model = model_of(work, handle)
-        elif learns_normal(task):
-            work.fitted = handle.value
-            model = handle.outputs[MODEL][0]
-            inputs = own_judge_inputs(work, handle, self._conditions.key)
-        else:
-            work.fitted = handle.value
-            if not is_stream(task):
-                self._learn(work, handle)
-            model = handle.tree
-            inputs = {
-                "table": work.table.all_outputs(),
-                "fit": handle.all_outputs(),
-                "key": self._conditions.key,
-            }
-            if work.champion:
-                inputs["champion"] = Artifact(work.champion, tree=True)
+        work.fitted = handle.value["tasks"][work.place] if work.peers else handle.value
+        if "error" in work.fitted:
+            self._end(work, self._verdict_of_error(ModelworksError.from_json(work.fitted["error"])))
+            return
+        if not work.peers and not learns_normal(task) and not is_stream(task):
+            self._learn(work, handle)
+        model, inputs = judged(work, handle, self._conditions.key)
         data = task_to_json(task)
         test = digest_json([list(task.targets), work.fitted["test"]])
         work.look = self._catalog.looks.look(
             test, digest_json([model, data]), label=task.name, purpose="evaluate"
         )
-        facts = {
-            "dataset": {
-                "digest": work.table.tree,
-                "name": task.data,
-                **({"reading": series} if (series := series_settings(work.planned.line.reading)) else {}),
-            },
-            "steps": {"fit": handle.key},
-            "test": work.fitted["test"],
-            "looks": work.look,
-            "created": work.created,
-        }
         work.judged = self._call(
-            self._judge_step(work),
+            judge_step(task),
             inputs,
-            {"task": data, "facts": facts},
+            {"task": data, "facts": facts_of_model(work, handle)},
             label=task.name,
-            priority=work.priority + _LATER,
+            priority=work.priority + LATER,
             resources=Resources(memory_mb=task.limits.memory_mb),
         )
         self._then[id(work.judged)] = lambda ended: self._judged(work, ended)
-
-    @staticmethod
-    def _judge_step(work: Work) -> Step:
-        if is_stream(work.task):
-            return steps.judge_stream
-        return steps.judge if work.task.modality == "table" else steps.judge_sample
 
     def _learn(self, work: Work, handle: Handle) -> None:
         value = handle.value
@@ -435,36 +341,14 @@ class Producer:
         )
 
     def _end(self, work: Work, verdict: Verdict, **more: Any) -> None:
-        result = LineResult(
-            task=work.task.name,
-            target=work.task.targets,
-            data=work.task.data,
-            verdict=verdict,
-            kind=work.planned.facts.kind,
-            deploy=bool(work.planned.line.settings.get("deploy", False)),
-            **more,
-        )
-        if "kind" in work.fitted:
-            result = replace(result, kind=work.fitted["kind"], rows=work.fitted["rows"])
-        if work.judged is not None and work.judged.ok:
-            value = work.judged.value
-            result = replace(
-                result,
-                metric=value["metric"],
-                measures=tuple(Measure.from_json(item) for item in value["measures"]),
-                baseline=value["baseline"],
-                latency_ms=value["latency_ms"],
-                size_mb=value["size_mb"],
-                findings=tuple(value["findings"]),
-                chosen=str(value["chosen"]),
-                looks=work.look,
-            )
-        self._finish(result)
+        self._finish(work.result(verdict, **more))
 
-    def _give_up(self, name: str, line: Line, error: ModelworksError) -> None:
+    def _give_up(self, line: Line, error: ModelworksError) -> None:
         if self._conditions.strict:
             raise error
-        self._finish(LineResult(task=name, target=line.targets, data=line.data, verdict=_verdict_of(error)))
+        self._finish(
+            LineResult(task=line.name, target=line.targets, data=line.data, verdict=_verdict_of(error))
+        )
 
     def _out_of_budget(self, work: Work, budget: float) -> None:
         verdict = Verdict(

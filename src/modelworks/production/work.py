@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelworks.core.task import Task
+from modelworks.core.verdict import Measure, Verdict
 from modelworks.production.plan import Planned
+from modelworks.production.results import LineResult
 from modelworks.workflow.call import Handle
 
 
@@ -66,3 +68,31 @@ class Work:
     @property
     def priority(self) -> float:
         return float(self.planned.line.priority)
+
+    def result(self, verdict: Verdict, **more: Any) -> LineResult:
+        """Return how it ended: the verdict, and what its fit and its judgement found as far as they came."""
+        result = LineResult(
+            task=self.task.name,
+            target=self.task.targets,
+            data=self.task.data,
+            verdict=verdict,
+            kind=self.planned.facts.kind,
+            deploy=bool(self.planned.line.settings.get("deploy", False)),
+            **more,
+        )
+        if "kind" in self.fitted:
+            result = replace(result, kind=self.fitted["kind"], rows=self.fitted["rows"])
+        if self.judged is not None and self.judged.ok:
+            value = self.judged.value
+            result = replace(
+                result,
+                metric=value["metric"],
+                measures=tuple(Measure.from_json(item) for item in value["measures"]),
+                baseline=value["baseline"],
+                latency_ms=value["latency_ms"],
+                size_mb=value["size_mb"],
+                findings=tuple(value["findings"]),
+                chosen=str(value["chosen"]),
+                looks=self.look,
+            )
+        return result

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,7 @@ def engine(count: int, sessions: int = 100) -> Iterator[dict[str, Any]]:
     from modelworks.compute.runtime import GraphSession
     from modelworks.serving.heads.runner import BackboneRunner
     from modelworks.serving.heads.split import split_head
+    from modelworks.serving.heads.stack import Selection
     from modelworks.serving.work import Work
 
     made = sources(max(count, sessions))
@@ -232,11 +234,11 @@ def engine(count: int, sessions: int = 100) -> Iterator[dict[str, Any]]:
     alone = [GraphSession(source.read().onnx, arena=False) for source in made[:sessions]]
     rows = series(64)
 
-    def shared(asked: tuple[Any, ...], times: int) -> float:
+    def shared(asked: SimpleNamespace, times: int) -> float:
         start = time.thread_time()
         for number in range(times):
             work = Work({"numbers": rows[number % 64][None]}, 1, None, lambda *outcome: None, enqueued=0.0)
-            work.places = work.several = asked
+            work.places, work.several = asked.selection.places, asked
             (_, error), *_ = runner.run([work])
             assert error is None
         return (time.thread_time() - start) / times * 1e3
@@ -247,7 +249,8 @@ def engine(count: int, sessions: int = 100) -> Iterator[dict[str, Any]]:
             session.run({"numbers": rows[0][None]})
         return (time.thread_time() - start) / len(alone) * 1e3
 
-    rounds = [(shared(places[:1], 20), shared(places, 6), separate()) for _ in range(9)][1:]
+    first, every = (SimpleNamespace(selection=Selection(some)) for some in (places[:1], places))
+    rounds = [(shared(first, 20), shared(every, 6), separate()) for _ in range(9)][1:]
     one, all_heads, session = (float(np.median(column)) for column in zip(*rounds, strict=True))
     yield {
         "engine": count, "one_ms": one, "all_ms": all_heads, "session_ms": session, "sessions": sessions,

@@ -414,18 +414,30 @@ def test_the_access_log_is_json_lines_without_secrets(tmp_path: Path) -> None:
         assert server.token not in stream.getvalue()
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_of_many_heads_asked_at_once_each_is_drawn_for_itself(tmp_path: Path, plain: bool) -> None:
+@pytest.mark.parametrize("own", [0, 40, 100])
+def test_of_many_heads_asked_at_once_each_is_drawn_for_itself(tmp_path: Path, own: int) -> None:
+    """``own`` of them have settings of their own, which here say the same."""
     log = ObservationLog(tmp_path, observe_share=0.05, audit_share=0.02, seed=3)
     kept: list[tuple[int, bool]] = []
-    log._keep = lambda target, work, answer, key, latency, audit: kept.append((target.number, audit))  # type: ignore[method-assign]
+
+    def keep(chosen: Any, work: Any, answers: Any, key: Any, latency_s: float) -> None:
+        for target, position, audit in chosen:
+            assert position == target.number + 1
+            kept.append((target.number, audit))
+
+    log._keep = keep  # type: ignore[method-assign]
     targets = tuple(
-        SimpleNamespace(number=number, policy=SimpleNamespace(settings={} if plain else {"x": 1}))
+        SimpleNamespace(
+            number=number, policy=SimpleNamespace(settings={"observe": 0.05} if number < own else {})
+        )
         for number in range(100)
     )
-    work: Any = SimpleNamespace(several=targets, key=None)
+    asked = SimpleNamespace(
+        targets=targets, positions=range(1, 101), own=range(own), plain=range(own, 100)
+    )  # fmt: skip
+    work: Any = SimpleNamespace(several=asked, key=None)
     for _ in range(2000):
-        log.offer_many(work, [{}] * 100, 0.001, plain)
+        log.offer_many(work, [{}] * 101, 0.001)
     log.close()
     every = 200_000
     assert len(kept) == pytest.approx(every * (1 - 0.98 * 0.95), rel=0.03)

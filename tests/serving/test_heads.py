@@ -23,7 +23,7 @@ from modelworks.serving.errors import NonFiniteAnswer, Quarantined
 from modelworks.serving.heads.embeddings import EmbeddingCache, row_keys
 from modelworks.serving.heads.runner import BackboneRunner
 from modelworks.serving.heads.split import Head, split_head
-from modelworks.serving.heads.stack import HeadStack
+from modelworks.serving.heads.stack import HeadBlock, HeadStack, Selection
 from modelworks.serving.lane import Lane
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
 from modelworks.serving.model import MemorySource
@@ -167,8 +167,19 @@ def test_one_some_and_all_heads_agree(forms: list[dict[str, Any]], seed: int, ro
     places = [stack.add(head) for head in heads]
     embeddings = rng.standard_normal((rows, SIZE)).astype(np.float32)
     alone = [stack.answer(place, embeddings) for place in places]
-    for found in (stack.answer_many(places, embeddings), stack.answer_many(places[::-1], embeddings)[::-1]):
-        for one, other in zip(alone, found, strict=True):
+
+    def together(asked: list[Any]) -> HeadBlock:
+        selection = Selection(asked)
+        return HeadBlock(selection, stack.answer_many(selection, embeddings))
+
+    some = range(0, len(places), 3)
+    for asked, expected in (
+        (places, alone), (places[::-1], alone[::-1]), ([places[i] for i in some], [alone[i] for i in some]),
+    ):  # fmt: skip
+        found = together(asked)
+        assert len(found) == len(asked)
+        for one, other in zip(expected, found, strict=True):
+            assert not isinstance(other, Exception)
             for name in one:
                 assert one[name].shape == other[name].shape
                 if one[name].dtype.kind == "f":
@@ -199,13 +210,15 @@ def test_heads_come_and_go_while_others_are_answered() -> None:
     kept = [(head, stack.add(head)) for head in (_plain_head(seed) for seed in range(20))]
     embeddings = np.random.default_rng(5).standard_normal((3, SIZE)).astype(np.float32)
     expected = [embeddings @ head.weights.T for head, _ in kept]
+    asked = Selection([place for _, place in kept])
     stop = threading.Event()
     wrong: list[int] = []
     passing: list[Any] = []
 
     def read() -> None:
         while not stop.is_set():
-            for index, answer in enumerate(stack.answer_many([place for _, place in kept], embeddings)):
+            for index, answer in enumerate(HeadBlock(asked, stack.answer_many(asked, embeddings))):
+                assert not isinstance(answer, Exception)
                 if not np.allclose(answer["prediction"], expected[index][:, 0], atol=1e-4):
                     wrong.append(index)
 

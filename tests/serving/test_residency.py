@@ -210,8 +210,9 @@ def test_eviction_prefers_cheap_large_and_unused_models() -> None:
         made.hits, made.cost_s, made.memory_bytes, made.clock = hits, load_s, size, clock
         return made
 
-    from modelworks.serving.resident import worth
+    from modelworks.serving.eviction import GreedyDual
 
+    worth = GreedyDual().worth
     base = resident(1, 0.1, 1_000_000)
     assert worth(resident(10, 0.1, 1_000_000)) > worth(base)
     assert worth(resident(1, 1.0, 1_000_000)) > worth(base)

@@ -6,6 +6,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelworks.serving.work import Work
+
 LATENCY_BOUNDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
@@ -29,7 +31,9 @@ class Histogram:
 
     def add(self, other: Histogram) -> None:
         """Add the values another one of the same bounds counted."""
-        self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
+        for index, count in enumerate(other.counts):
+            if count:
+                self.counts[index] += count
         self.total += other.total
 
     @property
@@ -79,6 +83,14 @@ class VersionCounts:
     shadow_errors: int = 0
     shadow_dropped: int = 0
     shadow_different: int = 0
+
+    def answered(self, work: Work, latency: float) -> None:
+        """Count a request that was answered ``latency`` seconds after its admission."""
+        self.requests += 1
+        self.rows += work.rows
+        self.latency.observe(latency)
+        self.queue.observe(work.started - work.enqueued)
+        self.batch.observe(work.batch_rows)
 
     def add(self, other: VersionCounts) -> None:
         """Add the requests another one counted."""

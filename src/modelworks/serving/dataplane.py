@@ -13,18 +13,19 @@ from modelworks.core.errors import ModelworksError
 from modelworks.serving.counters import VersionCounts
 from modelworks.serving.endpoints import Endpoint, find
 from modelworks.serving.errors import BadRequest, NotReady, RequestTooLarge
+from modelworks.serving.heads.stack import HeadBlock
 from modelworks.serving.model import Answer, Done, ModelSource
 from modelworks.serving.residency import Residency
 from modelworks.serving.resident import Resident, State
 from modelworks.serving.routing import Policy, Route, Target, check_finite_inputs
 from modelworks.serving.tensors import Array
-from modelworks.serving.together import Tally, infer_many
+from modelworks.serving.together import Gathering, Parting, Partings, infer_many
 from modelworks.serving.work import Work, trailing_shapes
 
 _SHADOWS_UNDER_WAY = 64
 _NOT_READY = frozenset({State.QUARANTINED, State.FAILED, State.UNLOADED})
 Trace = Callable[["Target", Work, Exception | None, float], None]
-ObserveMany = Callable[[Work, Sequence[Answer], float, bool], None]
+ObserveMany = Callable[[Work, Sequence[Answer | ModelworksError], float], None]
 Observe = Callable[["Target", Work, Answer, str | None, float], None]
 
 
@@ -65,9 +66,9 @@ class DataPlane:
         self.trace: Trace | None = None
         self._counts: dict[tuple[str, str], VersionCounts] = {}
         self._shadows = 0
-        self._shadowed: set[str] = set()
-        self._tallies: dict[tuple[Target, ...], Tally] = {}
-        residency.before_evicting = self.fold
+        self._partings = Partings(lambda: residency.clock)
+        residency.before_evicting = self._partings.give_uses
+        residency.on_standing = self._partings.forget
         self._finish = self._settled
         self._drained: asyncio.Event = asyncio.Event()
 
@@ -105,17 +106,16 @@ class DataPlane:
             canary=targets[endpoint.canary.number] if endpoint.canary else None,
             shadow=targets[endpoint.shadow] if endpoint.shadow else None,
         )
-        if endpoint.shadow:
-            self._shadowed.add(endpoint.name)
-        else:
-            self._shadowed.discard(endpoint.name)
-        self.generation += 1
+        self._changed()
 
     def drop_endpoint(self, name: str) -> None:
         """Stop answering a name."""
         self.routes.pop(name, None)
-        self._shadowed.discard(name)
+        self._changed()
+
+    def _changed(self) -> None:
         self.generation += 1
+        self._partings.forget()
 
     def resolve(self, name: str, version: str = "", key: str | None = None) -> Target:
         """Return the target that answers a request.
@@ -153,7 +153,7 @@ class DataPlane:
         timeout_s: float | None = None,
         priority: int | None = None,
         traceparent: str | None = None,
-        several: tuple[Target, ...] = (),
+        several: Gathering | None = None,
     ) -> Work:
         """Admit a decoded request; ``done`` is called once on the loop, never before this returns.
 
@@ -182,11 +182,13 @@ class DataPlane:
                 priority=policy.priority if priority is None else priority,
                 shape=() if target.fixed else trailing_shapes(feeds),
             )
-            if several:
-                work.several = several
-                work.places = tuple(item.resident.place for item in several)
             work.target, work.key, work.reply, work.traceparent = target, key, done, traceparent
-            self.residency.submit(target.resident, work)
+            if several is None:
+                self.residency.submit(target.resident, work)
+            else:
+                # It holds the places of its heads: they answer even if one leaves meanwhile.
+                work.several, work.places = several, several.selection.places
+                several.lane.submit(work)
         except ModelworksError as error:
             counts.failed(error.error_code)
             raise
@@ -212,7 +214,7 @@ class DataPlane:
         """Keep the books of a work that has its outcome, and pass it on."""
         self.in_flight -= 1
         latency = self.loop.time() - work.enqueued
-        if work.several:
+        if work.several is not None:
             self._book_many(work, answer, error, latency)
         else:
             self._book(work.target, work, answer, error, latency)
@@ -230,11 +232,7 @@ class DataPlane:
         if answer is None:
             counts.failed(error.error_code if isinstance(error, ModelworksError) else "MW5000")
             return
-        counts.requests += 1
-        counts.rows += work.rows
-        counts.latency.observe(latency)
-        counts.queue.observe(work.started - work.enqueued)
-        counts.batch.observe(work.batch_rows)
+        counts.answered(work, latency)
         if self.observe is not None:
             self.observe(target, work, answer, work.key, latency)
         route = self.routes.get(target.endpoint)
@@ -243,30 +241,44 @@ class DataPlane:
 
     def _book_many(self, work: Work, answer: Answer | None, error: Exception | None, latency: float) -> None:
         """Keep the books of every head a work asked for."""
+        gathering: Gathering = work.several
         if answer is None:
             code = error.error_code if isinstance(error, ModelworksError) else "MW5000"
-            for target in work.several:
+            for target in gathering.targets:
                 target.counts.failed(code)
             return
-        tally = self._tallies.get(work.several)
-        if tally is None:
-            tally = self._tallies[work.several] = Tally(work.several)
-        tally.add(work, latency)
-        answers = answer["heads"]
+        block: HeadBlock = answer["heads"]
+        if block.errors:
+            self._book_each(gathering, block, work, latency)
+        else:
+            self._partings.count(gathering, work, latency)
         if self.observe_many is not None:
-            self.observe_many(work, answers, latency, tally.plain)
-        if self._shadowed:
-            for position, target in enumerate(work.several):
-                if target.endpoint in self._shadowed:
-                    shadow = self.routes[target.endpoint].shadow
-                    assert shadow is not None
-                    self._mirror(target, shadow, work, answers[position])
+            self.observe_many(work, block, latency)
+        for number, shadow in gathering.shadows:
+            found = block[gathering.positions[number]]
+            if not isinstance(found, ModelworksError):
+                self._mirror(gathering.targets[number], shadow, work, found)
+
+    def _book_each(self, gathering: Gathering, block: HeadBlock, work: Work, latency: float) -> None:
+        """Keep the books of a request that some heads failed on."""
+        for position, target in zip(gathering.positions, gathering.targets, strict=True):
+            error = block.errors.get(position)
+            if error is not None:
+                target.counts.failed(error.error_code)
+            else:
+                target.counts.answered(work, latency)
+
+    def parting(self, asked: tuple[Target, ...]) -> Parting:
+        """Return which of these models are answered together now."""
+        return self._partings.of(asked, self._shadow_of)
+
+    def _shadow_of(self, target: Target) -> Target | None:
+        route = self.routes.get(target.endpoint)
+        return route.shadow if route is not None else None
 
     def fold(self) -> None:
         """Give every head its share of what was counted for several at once; done before counts are read."""
-        tallies, self._tallies = self._tallies, {}
-        for tally in tallies.values():
-            tally.give()
+        self._partings.give()
 
     def _mirror(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
         """Run a copy on the shadow in the background and compare; nothing here reaches the client."""
@@ -311,7 +323,7 @@ class DataPlane:
         key: str | None = None,
         timeout_s: float | None = None,
         priority: int | None = None,
-        several: tuple[Target, ...] = (),
+        several: Gathering | None = None,
     ) -> Answer:
         """Answer a decoded request; cancelling the caller cancels the work.
 

@@ -15,10 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelworks.core.clock import Clock, SystemClock
+from modelworks.core.errors import ModelworksError
 from modelworks.serving.model import Answer
-from modelworks.serving.observed import ObservationLimits, Open, Seen, columns_of, make_small, schema_of
+from modelworks.serving.observed import (
+    Drawn,
+    ObservationLimits,
+    Open,
+    Seen,
+    columns_of,
+    make_small,
+    schema_of,
+)
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import Array
+from modelworks.serving.together import Gathering
 from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
@@ -70,7 +80,9 @@ class ObservationLog:
         self._audit_share = audit_share
         self._clock = clock or SystemClock()
         self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
-        self._waiting: deque[Seen] = deque()
+        self._waiting: deque[Drawn] = deque()
+        # Each is written by one thread: what waits is the difference.
+        self._kept = self._taken = 0
         self._wake = threading.Event()
         self._closing = False
         self._open: dict[tuple[str, str], Open] = {}
@@ -82,54 +94,58 @@ class ObservationLog:
 
     def offer(self, target: Target, work: Work, answer: Answer, key: str | None, latency_s: float) -> None:
         """Maybe keep an answered request; drops it if the writer is behind."""
+        audit, kept = self._draw(target)
+        if kept:
+            self._keep([(target, 0, audit)], work, (answer,), key, latency_s)
+
+    def offer_many(self, work: Work, answers: Sequence[Answer | ModelworksError], latency_s: float) -> None:
+        """Maybe keep the answers of a request that asked several models; each is drawn for itself.
+
+        Those without shares of their own cost nothing but when they are kept.
+        """
+        asked: Gathering = work.several
+        chosen: list[tuple[int, bool]] = []
+        for number in asked.own:
+            audit, kept = self._draw(asked.targets[number])
+            if kept:
+                chosen.append((number, audit))
+        share = 1.0 - (1.0 - self._audit_share) * (1.0 - self._observe_share)
+        if share > 0.0 and asked.plain:
+            draw, log = self._random.random, math.log
+            # The gaps between those that are kept are geometric (Knuth, The Art of Computer Programming 2, 3.4.1).
+            scale = math.log1p(-share) if share < 1.0 else -math.inf
+            place = int(log(1.0 - draw()) / scale)
+            while place < len(asked.plain):
+                chosen.append((asked.plain[place], draw() * share < self._audit_share))
+                place += 1 + int(log(1.0 - draw()) / scale)
+        if chosen:
+            places = [(asked.targets[number], asked.positions[number], audit) for number, audit in chosen]
+            self._keep(places, work, answers, work.key, latency_s)
+
+    def _draw(self, target: Target) -> tuple[bool, bool]:
+        """Return whether a request is of the audit share, and whether it is kept at all."""
         settings = target.policy.settings
         draw = self._random.random
         audit = draw() < settings.get("audit", self._audit_share)
-        if audit or draw() < settings.get("observe", self._observe_share):
-            self._keep(target, work, answer, key, latency_s, audit)
-
-    def offer_many(self, work: Work, answers: Sequence[Answer], latency_s: float, plain: bool) -> None:
-        """Maybe keep the answers of a request that asked several models; each is drawn for itself.
-
-        ``plain`` says that none has shares of its own: then only those that are kept cost anything.
-        """
-        audits, observed = self._audit_share, self._observe_share
-        draw = self._random.random
-        if not plain:
-            for position, target in enumerate(work.several):
-                settings = target.policy.settings
-                audit = draw() < settings.get("audit", audits)
-                if audit or draw() < settings.get("observe", observed):
-                    self._keep(target, work, answers[position], work.key, latency_s, audit)
-            return
-        share = 1.0 - (1.0 - audits) * (1.0 - observed)
-        if share <= 0.0:
-            return
-        # The gaps between those that are kept are geometric (Knuth, The Art of Computer Programming 2, 3.4.1).
-        scale = math.log1p(-share) if share < 1.0 else -math.inf
-        position = -1
-        while True:
-            position += 1 + int(math.log(1.0 - draw()) / scale)
-            if position >= len(work.several):
-                return
-            audit = draw() * share < audits
-            self._keep(work.several[position], work, answers[position], work.key, latency_s, audit)
+        return audit, audit or draw() < settings.get("observe", self._observe_share)
 
     def _keep(
-        self, target: Target, work: Work, answer: Answer, key: str | None, latency_s: float, audit: bool
+        self,
+        chosen: list[tuple[Target, int, bool]],
+        work: Work,
+        answers: Sequence[Answer | ModelworksError],
+        key: str | None,
+        latency_s: float,
     ) -> None:
-        if len(self._waiting) >= self.limits.waiting:
-            self.counts.dropped += 1
-            return
-        redact = frozenset(target.policy.settings.get("redact", ()))
-        self._waiting.append(
-            Seen(
-                target.endpoint, target.number, target.digest, target.signature, key, audit, self._clock.wall(),
-                latency_s, work.feeds, answer, redact,
-            )
-        )  # fmt: skip
-        if len(self._waiting) == 1:
-            self._wake.set()
+        room = self.limits.waiting - (self._kept - self._taken)
+        if room < len(chosen):
+            self.counts.dropped += len(chosen) - max(0, room)
+            chosen = chosen[: max(0, room)]
+        if chosen:
+            self._kept += len(chosen)
+            self._waiting.append(Drawn(chosen, work.feeds, answers, key, self._clock.wall(), latency_s))
+            if len(self._waiting) == 1:
+                self._wake.set()
 
     def close(self) -> None:
         """Write what waits and stop."""
@@ -164,23 +180,30 @@ class ObservationLog:
             self._flush(every=True)
 
     def _take(self) -> None:
-        last: dict[str, Array] | None = None
-        small: dict[str, Array] = {}
         while self._waiting and self._held < self.limits.held_bytes:
-            seen = self._waiting.popleft()
-            item = self._open.setdefault(
-                (seen.endpoint, seen.digest), Open(seen.signature, since=time.monotonic())
-            )
+            drawn = self._waiting.popleft()
             # Heads asked together saw the same rows: these are kept once.
-            sent = seen.feeds
-            size = make_small(seen, self.limits, small if sent is last else None)
-            last, small = sent, seen.feeds
-            item.parts.append(seen)
-            item.rows += len(next(iter(seen.feeds.values())))
-            item.bytes += size
-            self._held += size
-            if item.rows >= self.limits.file_rows:
-                self._save((seen.endpoint, seen.digest))
+            small: dict[str, Array] | None = None
+            for target, position, audit in drawn.chosen:
+                answer = drawn.answers[position]
+                if isinstance(answer, ModelworksError):
+                    continue
+                seen = Seen(
+                    target.endpoint, target.number, target.digest, target.signature, drawn.key, audit, drawn.wall,
+                    drawn.latency_s, drawn.feeds, answer, frozenset(target.policy.settings.get("redact", ())),
+                )  # fmt: skip
+                size = make_small(seen, self.limits, small)
+                small = seen.feeds
+                item = self._open.setdefault(
+                    (seen.endpoint, seen.digest), Open(seen.signature, since=time.monotonic())
+                )
+                item.parts.append(seen)
+                item.rows += len(next(iter(seen.feeds.values())))
+                item.bytes += size
+                self._held += size
+                if item.rows >= self.limits.file_rows:
+                    self._save((seen.endpoint, seen.digest))
+            self._taken += len(drawn.chosen)
 
     def _flush(self, *, every: bool) -> None:
         """Close the files that are due, the oldest first; not more at once than a fifth of a second's work."""

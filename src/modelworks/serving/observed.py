@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from modelworks.core.errors import ModelworksError
 from modelworks.core.signature import CHARACTERS, NO_CHARACTER, Signature, Tensor
 from modelworks.serving.model import Answer
+from modelworks.serving.routing import Target
 from modelworks.serving.tensors import DTYPES, Array, to_list
 
 _SEEN_BYTES = 1000
@@ -43,8 +46,25 @@ class ObservationLimits:
 
 
 @dataclass(slots=True)
+class Drawn:
+    """What was drawn of one request, for as long as it waits for the writer.
+
+    Attributes:
+        chosen: Of each: what answered, where its answer stands, and whether it is of the audit share.
+        answers: The answers of the request; some make one only when it is looked at.
+    """
+
+    chosen: list[tuple[Target, int, bool]]
+    feeds: dict[str, Array]
+    answers: Sequence[Answer | ModelworksError]
+    key: str | None
+    wall: float
+    latency_s: float
+
+
+@dataclass(slots=True)
 class Seen:
-    """One request that was chosen."""
+    """One observed request of one version."""
 
     endpoint: str
     version: str

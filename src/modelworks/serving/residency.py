@@ -13,18 +13,15 @@ from time import monotonic
 
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.errors import Busy, DeadlinePassed, ModelTooLarge, NotReady, Quarantined
+from modelworks.serving.eviction import SLACK_BYTES, GreedyDual, SizeGuess
 from modelworks.serving.lane import Lane, LaneLimits, Pooled
 from modelworks.serving.loading import Loaded, Loader
 from modelworks.serving.model import ModelSource
-from modelworks.serving.resident import Resident, State, worth
+from modelworks.serving.resident import Resident, State
 from modelworks.serving.sharing import Sharing
 from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
-_GUESS_FACTOR = 1.5
-_GUESS_FLOOR = 256 * 1024
-_MOST_TIMES = 20.0
-_UP, _DOWN = 0.5, 0.05
 _SWEEP_S = 0.05
 _TRIM_BYTES, _TRIM_S = 16 * 2**20, 5.0
 
@@ -42,10 +39,6 @@ class ResidencyCounts:
 
 class Residency:
     """The models in memory. All methods run on the event loop; loading happens in loader threads.
-
-    Eviction is GreedyDual-Size with frequency (Cao and Irani, 1997; Cherkasova, 1998): the model with the least
-    ``clock + hits * load seconds / bytes`` leaves, and the clock rises to that value, so that a model that was
-    costly once but is not used any more ages out.
 
     Args:
         loop: The event loop.
@@ -74,6 +67,7 @@ class Residency:
         self.counts = ResidencyCounts()
         self.residents: dict[str, Resident] = {}
         self.on_change: Callable[[Resident], None] = _nothing
+        self.on_standing: Callable[[], None] = _no_books
         self.before_evicting: Callable[[], None] = _no_books
         self._loop = loop
         self._loader = loader
@@ -83,20 +77,24 @@ class Residency:
         self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="serving-load")
         self._slots = asyncio.Semaphore(loader_threads)
         self._room: deque[Future[None]] = deque()
-        self._times_graph = _GUESS_FACTOR
-        self._clock = 0.0
+        self._policy = GreedyDual()
+        self._guess = SizeGuess()
         self._sharing: Sharing[Resident] = Sharing()
         self._freed_since_trim = 0
         self._trimmed = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep: TimerHandle | None = None
 
+    @property
+    def clock(self) -> float:
+        """The clock of the eviction policy."""
+        return self._policy.clock
+
     def add(self, source: ModelSource) -> Resident:
         """Make a package known; nothing is loaded."""
         resident = self.residents.get(source.digest)
         if resident is None:
-            guess = int(source.graph_bytes * _GUESS_FACTOR) + _GUESS_FLOOR
-            resident = Resident(source=source, memory_bytes=guess)
+            resident = Resident(source=source, memory_bytes=self._guess.of(source.graph_bytes))
             known = self._loader.proofs.of(source.digest)
             if known is not None and known.outcome != "proven":
                 resident.state, resident.cause = State.QUARANTINED, known.cause
@@ -116,7 +114,13 @@ class Residency:
 
     def out_of_service(self, resident: Resident, cause: str) -> None:
         """Mark a model whose package is not there; deploying it again brings it back."""
-        resident.state, resident.cause, resident.retry_at = State.FAILED, cause, float("inf")
+        self._stand(resident, State.FAILED, cause)
+        resident.retry_at = float("inf")
+
+    def _stand(self, resident: Resident, state: State, cause: str = "") -> None:
+        """Change where a model stands; whoever holds what follows from that works it out anew."""
+        resident.state, resident.cause = state, cause
+        self.on_standing()
 
     def submit(self, resident: Resident, work: Work) -> None:
         """Queue a work on the model, loading it first if need be.
@@ -126,12 +130,10 @@ class Residency:
             Quarantined: It may not be loaded.
             ModelTooLarge: It can never fit.
         """
-        if not work.several:
-            resident.hits += 1.0
-        resident.clock = self._clock
+        self._policy.used(resident)
         lane = resident.lane
         if lane is not None and resident.state is State.READY:
-            if resident.place is not None and not work.several:
+            if resident.place is not None:
                 work.places = (resident.place,)
             lane.submit(work)
             return
@@ -214,7 +216,7 @@ class Residency:
         if resident.loading is None:
             resident.loading = self._loop.create_future()
             resident.loading.add_done_callback(_observe)
-            resident.state = State.LOADING
+            self._stand(resident, State.LOADING, resident.cause)
             task = self._loop.create_task(self._load(resident))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -266,11 +268,11 @@ class Residency:
         # Now that the size is measured, it may turn out not to fit after all.
         self._check_fit(resident)
         resident.lane = self._lane(resident, loaded)
-        self._learn(resident)
-        resident.state = State.READY
-        resident.cause = ""
+        if resident.place is None:
+            self._guess.learn(resident.source.graph_bytes, resident.memory_bytes)
+        self._stand(resident, State.READY)
         resident.loads += 1
-        resident.clock = self._clock
+        resident.clock = self.clock
         self.counts.loads += 1
         self.counts.load_s += loaded.load_s
         self.used_bytes += resident.memory_bytes
@@ -297,14 +299,14 @@ class Residency:
 
     def _failed(self, resident: Resident, error: Exception) -> None:
         self.counts.load_failures += 1
-        resident.cause = error.message if isinstance(error, ModelworksError) else type(error).__name__
+        cause = error.message if isinstance(error, ModelworksError) else type(error).__name__
         if isinstance(error, Quarantined):
-            resident.state = State.QUARANTINED
-            resident.cause = resident.cause.split("is quarantined: ", 1)[-1]
+            self._stand(resident, State.QUARANTINED, cause.split("is quarantined: ", 1)[-1])
         elif isinstance(error, (ModelTooLarge, Busy)):
-            resident.state = State.COLD
+            self._stand(resident, State.COLD, cause)
         else:
-            resident.state, resident.retry_at = State.FAILED, monotonic() + 5.0
+            self._stand(resident, State.FAILED, cause)
+            resident.retry_at = monotonic() + 5.0
         _log.warning("model %s was not loaded: %s", resident.source.name, resident.cause)
 
     def _release_backlog(self, resident: Resident) -> None:
@@ -359,7 +361,7 @@ class Residency:
         ]
         if keep is None and self.used_bytes - self._freed_by(idle) > bytes_left:
             return False
-        for resident in sorted(idle, key=worth):
+        for resident in self._policy.order(idle):
             if self.used_bytes <= bytes_left:
                 break
             if self._idle(resident):
@@ -375,25 +377,18 @@ class Residency:
         if resident.measured:
             return resident.memory_bytes
         if self._sharing.looks_like_head(resident.source.graph_bytes):
-            return _GUESS_FLOOR
-        return int(resident.source.graph_bytes * self._times_graph) + _GUESS_FLOOR
-
-    def _learn(self, resident: Resident) -> None:
-        """Take in what a graph really took, for the guess at the next one."""
-        if resident.place is None and resident.source.graph_bytes:
-            times = min(_MOST_TIMES, resident.memory_bytes / resident.source.graph_bytes)
-            self._times_graph += (_UP if times > self._times_graph else _DOWN) * (times - self._times_graph)
+            return SLACK_BYTES
+        return self._guess.of(resident.source.graph_bytes)
 
     def _idle(self, resident: Resident) -> bool:
         """Say whether nothing runs on the model, or it is a head and others stay on its backbone."""
         lane = resident.lane
         return lane is not None and (lane.idle or self._sharing.has_company(resident))
 
-    def _evict(self, resident: Resident) -> None:
+    def _evict(self, resident: Resident, state: State = State.COLD, cause: str = "") -> None:
         lane, resident.lane = resident.lane, None
-        self._clock = max(self._clock, worth(resident))
-        resident.state = State.COLD
-        resident.hits *= 0.5
+        self._policy.left(resident)
+        self._stand(resident, state, cause)
         resident.evictions += 1
         self.counts.evictions += 1
         self.used_bytes -= resident.memory_bytes
@@ -420,7 +415,7 @@ class Residency:
             return
         if resident.state in {State.QUARANTINED, State.FAILED}:
             return
-        resident.state = State.UNLOADED
+        self._stand(resident, State.UNLOADED)
         self._drop_when_idle(resident)
 
     def _drop_when_idle(self, resident: Resident) -> None:
@@ -428,18 +423,18 @@ class Residency:
         if lane is None or resident.state is not State.UNLOADED:
             return
         if self._idle(resident):
-            self._evict(resident)
-            resident.state = State.UNLOADED
+            self._evict(resident, State.UNLOADED)
         else:
             self._loop.call_later(0.01, self._drop_when_idle, resident)
 
     def release(self, resident: Resident) -> None:
         """Lift a quarantine, a failure or an unload: the next load proves the package again."""
         if resident.state is State.UNLOADED:
-            resident.state = State.READY if resident.lane is not None else State.COLD
+            self._stand(resident, State.READY if resident.lane is not None else State.COLD)
         if resident.state in {State.QUARANTINED, State.FAILED}:
             self._loader.proofs.forget(resident.source.digest)
-            resident.state, resident.cause, resident.retry_at = State.COLD, "", 0.0
+            self._stand(resident, State.COLD)
+            resident.retry_at = 0.0
 
     def quarantine(self, resident: Resident, cause: str) -> None:
         """Take a model out of service for good, with a cause; what waits is answered with it."""
@@ -451,8 +446,8 @@ class Residency:
                 lane.fail_head(resident.place, error)
             else:
                 lane.fail_all(error)
-            self._evict(resident)
-        resident.state, resident.cause = State.QUARANTINED, cause
+            self._evict(resident, State.QUARANTINED, cause)
+        self._stand(resident, State.QUARANTINED, cause)
         self.on_change(resident)
 
     def close(self) -> None:

@@ -66,8 +66,3 @@ class Resident:
     retry_at: float = 0.0
     device: str = ""
     device_note: str = ""
-
-
-def worth(resident: Resident) -> float:
-    """Return what the model is worth in memory: GreedyDual-Size with frequency (see ``serving.residency``)."""
-    return resident.clock + resident.hits * max(resident.cost_s, 1e-4) / max(resident.memory_bytes, 1)

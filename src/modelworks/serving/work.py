@@ -41,7 +41,7 @@ class Work:
         reply: The door's own callback.
         traceparent: The client's W3C trace context, if it sent one.
         places: Heads it asks for, if the model is a head on a shared backbone.
-        several: The targets of all of them, if the answer is to hold each under ``heads``.
+        several: All of them (a ``together.Gathering``), if the answer is to hold each under ``heads``.
     """
 
     __slots__ = (
@@ -92,7 +92,7 @@ class Work:
         self.reply: Done | None = None
         self.traceparent: str | None = None
         self.places: tuple[Any, ...] = ()
-        self.several: tuple[Any, ...] = ()
+        self.several: Any = None
 
     def settle(self, answer: Answer | None, error: Exception | None) -> bool:
         """Deliver the outcome once; returns whether this call was the one that did."""

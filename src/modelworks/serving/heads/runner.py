@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from modelworks.core.errors import ModelworksError
 from modelworks.serving.errors import NonFiniteAnswer, RunFailed
 from modelworks.serving.heads.embeddings import EmbeddingCache, row_keys
 from modelworks.serving.heads.split import EMBEDDING, Head
-from modelworks.serving.heads.stack import HeadStack
+from modelworks.serving.heads.stack import HeadBlock, HeadStack
 from modelworks.serving.model import Answer
 from modelworks.serving.tensors import Array
 from modelworks.serving.work import Outcome, Work, finite
@@ -43,15 +45,16 @@ class BackboneRunner:
             return [self._alone(work) for work in works]
         if not finite(embeddings):
             return [self._alone(work) for work in works]
-        single = all(work.rows == 1 and len(work.places) == 1 for work in works)
-        if single and len(works) > 1:
+        if len(works) > 1 and all(work.rows == 1 and work.several is None for work in works):
             answers = self.stack.answer_each([work.places[0] for work in works], embeddings)
             return [_checked(work, answer) for work, answer in zip(works, answers, strict=True)]
-        outcomes = []
+        outcomes: list[Outcome] = []
         start = 0
-        for work in works:
-            outcomes.append(self._heads(work, embeddings[start : start + work.rows]))
-            start += work.rows
+        for several, group in groupby(works, key=lambda work: work.several):
+            together = list(group)
+            end = start + sum(work.rows for work in together)
+            outcomes += self._answer(several, together, embeddings[start:end])
+            start = end
         return outcomes
 
     def embed(self, feeds: Mapping[str, Array]) -> Array:
@@ -89,15 +92,24 @@ class BackboneRunner:
             return None, error
         except Exception as error:
             return None, RunFailed(f"The runtime refused this input ({type(error).__name__}).")
-        return self._heads(work, embeddings)
-
-    def _heads(self, work: Work, embeddings: Array) -> Outcome:
-        if len(work.places) == 1 and not work.several:
-            return _checked(work, self.stack.answer(work.places[0], embeddings))
-        answers = self.stack.answer_many(work.places, embeddings)
-        if not finite(embeddings):
+        if work.several is not None and not finite(embeddings):
             return None, NonFiniteAnswer("The backbone's embedding is not finite for this input.")
-        return {"heads": answers}, None
+        return self._answer(work.several, [work], embeddings)[0]
+
+    def _answer(self, several: Any, works: Sequence[Work], embeddings: Array) -> list[Outcome]:
+        """Answer works that ask for the same heads, in one product for all their rows, or for one head each."""
+        values = self.stack.answer_many(several.selection, embeddings) if several is not None else []
+        outcomes: list[Outcome] = []
+        start = 0
+        for work in works:
+            end = start + work.rows
+            if several is not None:
+                block = HeadBlock(several.selection, [part[start:end] for part in values])
+                outcomes.append(({"heads": block}, None))
+            else:
+                outcomes.append(_checked(work, self.stack.answer(work.places[0], embeddings[start:end])))
+            start = end
+        return outcomes
 
 
 class HeadOnBackbone:

@@ -9,11 +9,16 @@ from weakref import finalize
 
 import numpy as np
 
+from modelworks.core.errors import ModelworksError
+from modelworks.serving.errors import NonFiniteAnswer
 from modelworks.serving.heads.split import Head
 from modelworks.serving.model import Answer
 from modelworks.serving.tensors import Array
+from modelworks.serving.work import finite
 
 Shape = tuple[int, int, int]
+_NEAR = 2
+_FEW = 8
 
 
 @dataclass(eq=False)
@@ -45,57 +50,146 @@ class Place:
     group: int = 0
 
 
-class HeadBlock(Sequence[Answer]):
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Heads of one shape and kind within a selection.
+
+    Attributes:
+        positions: Where their answers stand in the request.
+        slots: Where their weights stand: a slice, which copies nothing, or their slots.
+        chosen: Which heads of the slice are asked for; ``None``: all, in order.
+    """
+
+    positions: Sequence[int]
+    kind: str
+    shape: Shape
+    slots: slice | Array
+    chosen: Array | None
+
+
+class Selection:
+    """Heads of one stack that are asked for together; worked out once for many requests.
+
+    Args:
+        places: The heads; they stay in memory for as long as this is held.
+        positions: Where the answer of each stands in the request; by default in order.
+        total: Answers of the request, those of other models included.
+    """
+
+    __slots__ = ("_where", "parts", "places", "total")
+
+    def __init__(
+        self, places: Sequence[Place], positions: Sequence[int] | None = None, total: int | None = None
+    ) -> None:
+        self.places = tuple(places)
+        self.total = len(places) if total is None else total
+        positions = range(len(places)) if positions is None else positions
+        by_group: dict[int, list[int]] = {}
+        for number, place in enumerate(self.places):
+            by_group.setdefault(place.group, []).append(number)
+        self.parts = [
+            _part([self.places[number] for number in mine], [positions[number] for number in mine])
+            for mine in by_group.values()
+        ]
+        self._where: dict[int, tuple[int, int, Head]] = {}
+
+    def find(self, position: int) -> tuple[int, int, Head]:
+        """Return the part, the place within it and the head whose answer stands at a position."""
+        if not self._where:
+            by_group: dict[int, list[Head]] = {}
+            for place in self.places:
+                by_group.setdefault(place.group, []).append(place.head)
+            self._where = {
+                position: (index, number, head)
+                for index, (part, mine) in enumerate(zip(self.parts, by_group.values(), strict=True))
+                for number, (position, head) in enumerate(zip(part.positions, mine, strict=True))
+            }
+        return self._where[position]
+
+
+def _part(places: list[Place], positions: list[int]) -> _Part:
+    slots = np.array([place.slot for place in places])
+    low, high = int(slots.min()), int(slots.max()) + 1
+    chosen = None if (slots == np.arange(low, low + len(slots))).all() else slots - low
+    # A product with heads nobody asked for costs less than gathering the weights of those that are.
+    near = high - low <= _NEAR * len(slots)
+    first, last = positions[0], positions[-1]
+    in_order: Sequence[int] = range(first, last + 1)
+    return _Part(
+        positions=in_order if list(in_order) == positions else tuple(positions),
+        kind=places[0].head.kind,
+        shape=places[0].shape,
+        slots=slice(low, high) if near else slots,
+        chosen=chosen if near else None,
+    )
+
+
+class HeadBlock(Sequence[Answer | ModelworksError]):
     """The answers of many heads for the same rows, as they came out of their products.
 
     An answer with its named outputs is made when it is asked for: a thousand of them cost more than the products.
 
     Attributes:
-        groups: Positions of heads of one shape and kind, the kind, and their values ``[rows, heads, outputs]``.
+        errors: Position -> error, for those that have no answer.
+
+    Args:
+        selection: The heads.
+        values: ``[rows, heads, outputs]`` of every part of the selection.
     """
 
-    __slots__ = ("_places", "_where", "groups")
+    __slots__ = ("_bad", "_selection", "_values", "errors")
 
-    def __init__(self, places: Sequence[Place], groups: list[tuple[Sequence[int], str, Array]]) -> None:
-        self._places = places
-        self.groups = groups
-        self._where: dict[int, tuple[Array, int]] = {}
+    def __init__(self, selection: Selection, values: list[Array]) -> None:
+        self._selection = selection
+        self._values = values
+        self._bad = self._not_finite()
+        self.errors: dict[int, ModelworksError] = {
+            position: NonFiniteAnswer("The head's output is not finite for this input; no answer is given.")
+            for position in self._bad
+        }
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._selection.total
 
     @overload
-    def __getitem__(self, index: int) -> Answer: ...
+    def __getitem__(self, index: int) -> Answer | ModelworksError: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[Answer]: ...
+    def __getitem__(self, index: slice) -> list[Answer | ModelworksError]: ...
 
-    def __getitem__(self, index: int | slice) -> Answer | list[Answer]:
+    def __getitem__(self, index: int | slice) -> Answer | ModelworksError | list[Answer | ModelworksError]:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        if not self._where:
-            self._where = {
-                position: (values, number)
-                for positions, _, values in self.groups
-                for number, position in enumerate(positions)
-            }
-        values, number = self._where[range(len(self))[index]]
-        return _named(self._places[index].head, values[:, number])
+        position = range(len(self))[index]
+        error = self.errors.get(position)
+        if error is not None:
+            return error
+        part, number, head = self._selection.find(position)
+        return _named(head, self._values[part][:, number])
 
     def joined(self, others: Sequence[HeadBlock], order: Array) -> HeadBlock:
         """Return one block of the rows of this and of other blocks of the same heads, in another order."""
-        groups: list[tuple[Sequence[int], str, Array]] = []
-        for number, (positions, kind, values) in enumerate(self.groups):
-            parts = [values, *(other.groups[number][2] for other in others)]
-            groups.append((positions, kind, np.concatenate(parts)[order]))
-        return HeadBlock(self._places, groups)
+        blocks = zip(*(block._values for block in (self, *others)), strict=True)
+        return HeadBlock(self._selection, [np.concatenate(parts)[order] for parts in blocks])
 
-    def not_finite(self) -> list[int]:
-        """Return the positions of heads with a value that is not finite."""
-        return sorted(
-            positions[number]
-            for positions, _, values in self.groups
-            if not np.isfinite(values).all()
+    @property
+    def groups(self) -> list[tuple[Sequence[int], str, Array]]:
+        """Positions of the heads of one shape and kind that have answers, the kind, and their values."""
+        found: list[tuple[Sequence[int], str, Array]] = []
+        for part, values in zip(self._selection.parts, self._values, strict=True):
+            positions = part.positions
+            if self._bad:
+                good = [number for number, position in enumerate(positions) if position not in self._bad]
+                positions, values = tuple(positions[number] for number in good), values[:, good]
+            if positions:
+                found.append((positions, part.kind, values))
+        return found
+
+    def _not_finite(self) -> frozenset[int]:
+        return frozenset(
+            part.positions[number]
+            for part, values in zip(self._selection.parts, self._values, strict=True)
+            if not finite(values)
             for number in np.flatnonzero(~np.isfinite(values).all(axis=(0, 2))).tolist()
         )
 
@@ -166,37 +260,26 @@ class HeadStack:
                 answers[index] = finish(places[index].head, logits[number : number + 1])
         return answers
 
-    def answer_many(self, places: Sequence[Place], embeddings: Array) -> HeadBlock:
-        """Return the outputs of every one of ``places`` for all rows of ``embeddings``."""
-        groups: list[tuple[Sequence[int], str, Array]] = []
-        kinds = {place.group for place in places}
-        for group in kinds:
-            mine: Sequence[int] = range(len(places))
-            chosen = places
-            if len(kinds) > 1:
-                mine = [index for index, place in enumerate(places) if place.group == group]
-                chosen = [places[index] for index in mine]
-            first = chosen[0]
-            logits = self._all_logits(first.shape, [place.slot for place in chosen], embeddings)
-            groups.append((mine, first.head.kind, _finish_many(first.head.kind, logits)))
-        return HeadBlock(places, groups)
+    def answer_many(self, selection: Selection, embeddings: Array) -> list[Array]:
+        """Return ``[rows, heads, outputs]`` of every part of a selection, in one product each."""
+        return [_finish_many(part.kind, self._logits(part, embeddings)) for part in selection.parts]
 
-    def _all_logits(self, shape: Shape, slots: list[int], embeddings: Array) -> Array:
-        """Return ``[rows, heads, outputs]`` of some heads of one shape in one product."""
-        group = self._groups[shape]
-        outputs, width, size = shape
-        whole = slots == list(range(group.count))
-        weights = group.weights[: group.count] if whole else group.weights[slots]
-        bias = group.bias[: group.count] if whole else group.bias[slots]
-        heads = len(slots)
+    def _logits(self, part: _Part, embeddings: Array) -> Array:
+        group = self._groups[part.shape]
+        outputs, width, size = part.shape
+        weights, bias = group.weights[part.slots], group.bias[part.slots]
+        heads = len(bias)
         if width == 0:
-            logits = embeddings @ weights.reshape(heads * outputs, size).T
-            return logits.reshape(-1, heads, outputs) + bias
-        hidden = group.hidden[: group.count] if whole else group.hidden[slots]
-        hidden_bias = group.hidden_bias[: group.count] if whole else group.hidden_bias[slots]
-        values = (embeddings @ hidden.reshape(heads * width, size).T).reshape(-1, heads, width) + hidden_bias
-        logits = np.matmul(np.maximum(values, 0).transpose(1, 0, 2), weights.transpose(0, 2, 1))
-        return np.asarray(logits.transpose(1, 0, 2) + bias)
+            products = embeddings @ weights.reshape(heads * outputs, size).T
+            logits = products.reshape(-1, heads, outputs) + bias
+        else:
+            hidden, hidden_bias = group.hidden[part.slots], group.hidden_bias[part.slots]
+            values = (embeddings @ hidden.reshape(heads * width, size).T).reshape(
+                -1, heads, width
+            ) + hidden_bias
+            found = np.matmul(np.maximum(values, 0).transpose(1, 0, 2), weights.transpose(0, 2, 1))
+            logits = np.asarray(found.transpose(1, 0, 2) + bias)
+        return logits if part.chosen is None else logits[:, part.chosen]
 
 
 def finish(head: Head, logits: Array) -> Answer:
@@ -211,8 +294,19 @@ def _finish_many(kind: str, logits: Array) -> Array:
     if kind == "sigmoid":
         positive = 0.5 * (1.0 + np.tanh(0.5 * logits))
         return np.concatenate([1.0 - positive, positive], axis=-1)
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+    # Over a few outputs each, the reductions of numpy take several times as long as going through the outputs.
+    raised = np.exp(logits - _over_outputs(np.maximum, logits))
+    return np.asarray(raised / _over_outputs(np.add, raised))
+
+
+def _over_outputs(operation: np.ufunc, values: Array) -> Array:
+    """Reduce the last axis and keep it with one entry."""
+    if values.shape[-1] > _FEW:
+        return np.asarray(operation.reduce(values, axis=-1, keepdims=True))
+    found = values[..., 0]
+    for index in range(1, values.shape[-1]):
+        found = operation(found, values[..., index])
+    return np.asarray(found[..., None])
 
 
 def _named(head: Head, values: Array) -> Answer:

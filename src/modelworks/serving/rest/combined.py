@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from modelworks.core.errors import ModelworksError
 from modelworks.core.signature import Signature
+from modelworks.serving.access import Principal
 from modelworks.serving.dataplane import DataPlane
 from modelworks.serving.errors import BadRequest
 from modelworks.serving.heads.stack import HeadBlock
@@ -30,18 +32,33 @@ from modelworks.serving.tensors import Array
 _ENCODE = msgspec.json.Encoder().encode
 _MOST_MODELS = 10_000
 _REMEMBERED = 16
+_LONGEST_KEY = 2**20
 _TEXTS = frozenset({"softmax", "sigmoid"})
 
 
 class PredictManyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of ``/v1/predict``: several models of equal inputs at once."""
+    """Body of ``/v1/predict``: several models of equal inputs at once; ``models`` is a list of names."""
 
-    models: list[str]
+    models: msgspec.Raw
     rows: msgspec.Raw
     timeout_ms: float | None = None
 
 
 _BODY = msgspec.json.Decoder(PredictManyBody)
+_NAMES = msgspec.json.Decoder(list[str])
+
+
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """The text of the answers of some heads.
+
+    Attributes:
+        text: With a gap for every probability and label.
+        labels: ``[heads, classes]``: the classes of every head as JSON.
+    """
+
+    text: bytes
+    labels: Array
 
 
 @dataclass(eq=False)
@@ -50,15 +67,21 @@ class _Plan:
 
     Attributes:
         targets: Which versions answer.
+        names: What was asked for, for those whose token sees only some endpoints.
         generation: The data plane's, when this was worked out.
-        classes: The classes of every target as JSON.
-        templates: Position of a group's first head, and rows -> the text of its answers with gaps for the values.
+        drawn: Positions of endpoints with a canary: each request draws which of their versions answers.
+        forms: Positions of a group's heads and rows -> its form; ``None`` if a head answers with other things.
+        allowed: The endpoint patterns of tokens that may ask all of it.
+        variants: Versions that were drawn instead of champions -> the plan of that.
     """
 
     targets: tuple[Target, ...]
+    names: tuple[str, ...]
     generation: int
-    classes: list[list[bytes]]
-    templates: dict[tuple[int, int, int], bytes | None] = field(default_factory=dict)
+    drawn: tuple[int, ...]
+    forms: dict[tuple[Sequence[int], int], _Form | None] = field(default_factory=dict)
+    allowed: set[tuple[str, ...]] = field(default_factory=lambda: {("*",)})
+    variants: dict[tuple[tuple[int, str], ...], _Plan] = field(default_factory=dict)
 
 
 class CombinedRoutes:
@@ -81,7 +104,7 @@ class CombinedRoutes:
         self._plane = plane
         self._reader = reader
         self._body_bytes = body_bytes
-        self._plans: OrderedDict[tuple[str, ...], _Plan] = OrderedDict()
+        self._plans: OrderedDict[bytes, _Plan] = OrderedDict()
         application.add(
             Route(
                 method="POST", pattern="/v1/predict", policy="infer", handler=self.predict,
@@ -95,17 +118,12 @@ class CombinedRoutes:
         body = coding.decompress(call.body, form.encoding, self._body_bytes)
         try:
             asked = _BODY.decode(body)
+            plan = self._plan(bytes(asked.models), call.principal)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise BadRequest(
                 f'The body is not {{"models": [name, ...], "rows": [...]}}: {str(error)[:150]}.',
                 code="MW1402",
             ) from None
-        if not 0 < len(asked.models) <= _MOST_MODELS:
-            raise BadRequest(f"1 to {_MOST_MODELS} models are asked at once.", code="MW1421")
-        if call.principal.endpoints != ("*",):
-            for name in asked.models:
-                call.principal.require(name, self._plane.routes)
-        plan = self._plan(tuple(asked.models))
         first = plan.targets[0]
         reader = self._reader(first.digest, first.signature)
         timeout_s = asked.timeout_ms / 1e3 if asked.timeout_ms else None
@@ -118,40 +136,87 @@ class CombinedRoutes:
         answers = await self._plane.infer_many(plan.targets, feeds, timeout_s=timeout_s)
         return Response(200, b'{"models":{' + b",".join(_texts(plan, answers)) + b"}}")
 
-    def _plan(self, names: tuple[str, ...]) -> _Plan:
+    def _plan(self, models: bytes, principal: Principal) -> _Plan:
+        """Return what follows from a list of names as it was sent.
+
+        Raises:
+            BadRequest: It is no such list, or the models take different inputs.
+            UnknownModel: There is no such model, or the token may not see it.
+        """
         plane = self._plane
-        found = self._plans.get(names)
-        if found is not None and found.generation == plane.generation:
-            self._plans.move_to_end(names)
-            return found
-        targets = tuple(plane.resolve(name) for name in names)
-        first = targets[0]
-        for target in targets:
-            if target.signature.inputs != first.signature.inputs:
-                raise BadRequest(
-                    f"Models '{first.endpoint}' and '{target.endpoint}' take different inputs.", code="MW1421"
-                )
-        classes = [[_ENCODE(str(name)) for name in target.signature.classes] for target in targets]
-        plan = _Plan(targets, plane.generation, classes)
-        if len(set(names)) < len(names):
-            # The same model twice is one answer.
-            return self._plan(tuple(dict.fromkeys(names)))
-        if all(plane.routes[name].canary is None for name in names):
-            self._plans[names] = plan
+        plan = self._plans.get(models)
+        if plan is None or plan.generation != plane.generation:
+            names = tuple(_NAMES.decode(models))
+            if not 0 < len(names) <= _MOST_MODELS:
+                raise BadRequest(f"1 to {_MOST_MODELS} models are asked at once.", code="MW1421")
+            _require(principal, names, plane.routes)
+            plan = _plan(plane, names)
+            if len(models) <= _LONGEST_KEY:
+                self._plans[models] = plan
             while len(self._plans) > _REMEMBERED:
                 self._plans.popitem(last=False)
-        return plan
+        elif principal.endpoints not in plan.allowed:
+            _require(principal, plan.names, plane.routes)
+        if models in self._plans:
+            self._plans.move_to_end(models)
+        plan.allowed.add(principal.endpoints)
+        return self._draw(plan) if plan.drawn else plan
+
+    def _draw(self, plan: _Plan) -> _Plan:
+        """Return the plan of the versions that answer this request where canaries have their share."""
+        drawn = [(position, self._plane.resolve(plan.names[position])) for position in plan.drawn]
+        others = [(position, target) for position, target in drawn if target is not plan.targets[position]]
+        if not others:
+            return plan
+        key = tuple((position, target.number) for position, target in others)
+        variant = plan.variants.get(key)
+        if variant is None:
+            if len(plan.variants) >= _REMEMBERED:
+                plan.variants.clear()
+            targets = list(plan.targets)
+            for position, target in others:
+                targets[position] = target
+            variant = plan.variants[key] = _plan_of(tuple(targets), plan.names, plan.generation, ())
+        return variant
+
+
+def _require(principal: Principal, names: Sequence[str], known: Container[str]) -> None:
+    if principal.endpoints != ("*",):
+        for name in names:
+            principal.require(name, known)
+
+
+def _plan(plane: DataPlane, names: tuple[str, ...]) -> _Plan:
+    # The same model twice is one answer.
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        plane.resolve(name)
+    routes = [plane.routes[name] for name in names]
+    drawn = tuple(position for position, route in enumerate(routes) if route.canary is not None)
+    return _plan_of(tuple(route.champion for route in routes), names, plane.generation, drawn)
+
+
+def _plan_of(
+    targets: tuple[Target, ...], names: tuple[str, ...], generation: int, drawn: tuple[int, ...]
+) -> _Plan:
+    first = targets[0]
+    for target in targets:
+        if target.signature.inputs != first.signature.inputs:
+            raise BadRequest(
+                f"Models '{first.endpoint}' and '{target.endpoint}' take different inputs.", code="MW1421"
+            )
+    return _Plan(targets, names, generation, drawn)
 
 
 def _texts(plan: _Plan, answers: Sequence[Answer | ModelworksError]) -> list[bytes]:
     """Return ``"model": answer`` as JSON, one or more models in each text."""
     if not isinstance(answers, HeadBlock):
         return [_text(target, answer) for target, answer in zip(plan.targets, answers, strict=True)]
-    texts = []
+    texts = [_text(plan.targets[position], error) for position, error in answers.errors.items()]
     for positions, kind, values in answers.groups:
-        template = _template_of(plan, positions, kind, values)
-        if template is not None:
-            texts.append(template % _gaps(plan, positions, values))
+        form = _form_of(plan, positions, kind, values)
+        if form is not None:
+            texts.append(form.text % _gaps(form, values))
         else:
             texts += [_text(plan.targets[position], answers[position]) for position in positions]
     return texts
@@ -176,33 +241,37 @@ def _is_plain(signature: Signature, classes: int) -> bool:
     )
 
 
-def _template_of(plan: _Plan, positions: Sequence[int], kind: str, values: Array) -> bytes | None:
+def _form_of(plan: _Plan, positions: Sequence[int], kind: str, values: Array) -> _Form | None:
     """Return the text of a group's answers with gaps for the values; ``None`` if a head answers with other things."""
-    rows, heads, classes = values.shape
-    key = (positions[0], heads, rows)
-    if key not in plan.templates:
-        # Only one number of rows is remembered: a template holds every name and class.
-        plan.templates = {old: text for old, text in plan.templates.items() if old[2] == rows}
+    rows, _, classes = values.shape
+    key = (positions, rows)
+    if key not in plan.forms:
+        # Only one number of rows is remembered: a form holds every name and class.
+        plan.forms = {old: form for old, form in plan.forms.items() if old[1] == rows}
+        if len(plan.forms) >= _REMEMBERED:
+            plan.forms.clear()
         targets = [plan.targets[position] for position in positions]
         plain = kind in _TEXTS and all(_is_plain(target.signature, classes) for target in targets)
-        plan.templates[key] = b",".join(_template(target, rows) for target in targets) if plain else None
-    return plan.templates[key]
+        plan.forms[key] = _form(targets, rows, classes) if plain else None
+    return plan.forms[key]
 
 
-def _gaps(plan: _Plan, positions: Sequence[int], values: Array) -> tuple[bytes, ...]:
+def _form(targets: list[Target], rows: int, classes: int) -> _Form:
+    labels = np.empty((len(targets), classes), object)
+    labels[:] = [[_ENCODE(str(name)) for name in target.signature.classes] for target in targets]
+    return _Form(b",".join(_template(target, rows) for target in targets), labels)
+
+
+def _gaps(form: _Form, values: Array) -> tuple[bytes, ...]:
     """Return what goes into the gaps; ``values`` are probabilities ``[rows, heads, classes]``."""
     rows, heads, classes = values.shape
     by_head = values.transpose(1, 0, 2)
     numbers = _ENCODE(by_head.ravel().tolist())[1:-1].split(b",")
-    best = by_head.argmax(axis=2).tolist()
     gaps: list[bytes] = [b""] * (heads * rows * (classes + 1))
     for index in range(classes):
         gaps[index :: classes + 1] = numbers[index::classes]
-    gaps[classes :: classes + 1] = [
-        plan.classes[position][index]
-        for position, chosen in zip(positions, best, strict=True)
-        for index in chosen
-    ]
+    best = by_head.argmax(axis=2)
+    gaps[classes :: classes + 1] = form.labels[np.arange(heads)[:, None], best].ravel().tolist()
     return tuple(gaps)
 
 

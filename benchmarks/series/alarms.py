@@ -5,13 +5,12 @@ OMP_NUM_THREADS=1 python -m benchmarks.series.alarms SET...
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.series.results import write_row
+from benchmarks.series.results import measure_named, write_row
 from benchmarks.series.sets import STREAMS, Stream
 from modelworks.algorithms.series.anomaly import AnomalyRecipe, baselines
 from modelworks.core.budget import Budget
@@ -96,14 +95,5 @@ def measure(name: str, streams: list[Stream], done: list[tuple[dict[str, Answer]
         write_row("alarms", row)
 
 
-def main() -> int:
-    """Measure the named sets."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sets", nargs="+", choices=sorted(STREAMS))
-    for name in parser.parse_args().sets:
-        run(name)
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(measure_named(__doc__, STREAMS, run))

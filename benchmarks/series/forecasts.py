@@ -74,6 +74,7 @@ class Judged:
             "mae": float(np.nanmean(np.abs(gap))),
             "mse": float(np.nanmean(gap**2)),
             "rmse_first_step": float(np.nanmean(gap[:, 0] ** 2) ** 0.5),
+            "mae_first_step": float(np.nanmean(np.abs(gap[:, 0]))),
         }
         kept = rows[np.isfinite(windows.truth[rows]).any(axis=1)]
         record = evaluate(
@@ -142,7 +143,7 @@ def run(name: str, budget: float, peer: str | None) -> None:
     model = recipe.fit(before, None, Budget(budget), 0)
     spent = time.process_time() - mark
     every = np.arange(judged.windows.rows)
-    apart = peer is not None and len(judged.peer_rows) < len(every)
+    apart = len(judged.peer_rows) < len(every)
     asked = [("all", every), *([("peers", judged.peer_rows)] if apart else [])]
     for label, one in {"modelworks": model, **recipe.baselines(before)}.items():
         outputs = judged.answers(one)

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.series.results import RESULTS, rows
 
-NOTES = RESULTS.with_name("notes-2026-11-26.md")
+NOTES = RESULTS.with_name("notes-2026-11-26-b.md")
 
 
 def _number(value: Any, digits: int = 3) -> str:

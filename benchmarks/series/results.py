@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).with_name("results") / "2026-11-26.jsonl"
+RESULTS = Path(__file__).with_name("results") / "2026-11-26-b.jsonl"
 
 
 def write_row(part: str, row: dict[str, Any]) -> None:
@@ -27,3 +29,12 @@ def rows(part: str) -> list[dict[str, Any]]:
         if row["part"] == part:
             found[tuple(str(row.get(key)) for key in ("set", "model", "origins"))] = row
     return list(found.values())
+
+
+def measure_named(told: str | None, sets: Iterable[str], run: Callable[[str], None]) -> int:
+    """Measure the sets that are named on the command line, one after the other."""
+    parser = argparse.ArgumentParser(description=told)
+    parser.add_argument("sets", nargs="+", choices=sorted(sets))
+    for name in parser.parse_args().sets:
+        run(name)
+    return 0

@@ -11,6 +11,7 @@ import pytest
 
 from modelworks.algorithms.series.forecast import ForecastRecipe, sealed_windows
 from modelworks.algorithms.series.network import train_network
+from modelworks.algorithms.series.rolling import bands
 from modelworks.algorithms.series.smoothing import repeat_map, smoothing_map
 from modelworks.algorithms.series.windows import Windows, cut, fill_shifts, filled, origins_of
 from modelworks.compute.payloads import pack_payload
@@ -193,3 +194,37 @@ def test_a_short_history_stands_at_the_end_of_its_window() -> None:
     tensor = Tensor(name="history", datatype="FP32", shape=(-1, 1, 4), columns=("history",))
     packed = pack_payload(tensor, [[[1.0, 2.0]]])
     assert np.isnan(packed[0, 0, :2]).all() and packed[0, 0, 2:].tolist() == [1.0, 2.0]
+
+
+def test_intervals_follow_a_spread_that_changes() -> None:
+    rng = np.random.default_rng(11)
+    size = np.exp(np.sin(2 * np.pi * np.arange(3000) / 600))
+    panel = panel_of_arrays(np.cumsum(size * rng.normal(size=(3, 3000)), axis=1), season=1)
+    recipe = ForecastRecipe(horizon=5)
+    model, native = recipe.fit_native(panel.cut(1200), Budget(10), 0)
+    windows = sealed_windows(panel, native.problem, panel.lengths - 1200)
+    quantiles = GraphSession(model.onnx).run(feeds(model, windows))["quantiles"]
+    covered = (windows.truth >= quantiles[..., 0]) & (windows.truth <= quantiles[..., -1])
+    calm = size[windows.origin] < 0.6
+    wild = size[windows.origin] > 1.7
+    assert 0.84 < covered[calm].mean() < 0.97
+    assert 0.84 < covered[wild].mean() < 0.97
+
+
+def test_members_weigh_what_they_are_worth_at_each_step() -> None:
+    rng = np.random.default_rng(3)
+    hours = np.arange(1200)
+    walk = np.zeros(1200)
+    for at in range(1, 1200):
+        walk[at] = 0.97 * walk[at - 1] + rng.normal()
+    daily = 5 * rng.normal(size=24)[hours % 24]
+    panel = panel_of_arrays([walk + daily], season=24, step=HOUR, starts=np.array([0]))
+    _, native = ForecastRecipe(horizon=24, metric="mae").fit_native(panel, Budget(20), 0)
+    assert native.shares.sum(axis=0) == pytest.approx(np.ones(24), abs=1e-5)
+    assert (native.shares >= 0).all()
+    assert np.abs(native.shares[:, 0] - native.shares[:, -1]).max() > 0.1
+
+
+def test_bands_of_the_horizon_double() -> None:
+    assert bands(1) == [(0, 1)]
+    assert bands(24) == [(0, 1), (1, 3), (3, 7), (7, 15), (15, 24)]

@@ -14,19 +14,20 @@ from modelworks.algorithms.series.members import Member, View
 from modelworks.algorithms.series.problem import Problem
 from modelworks.algorithms.series.racing import Raced
 from modelworks.algorithms.series.smoothing import repeat_map
+from modelworks.algorithms.series.spread import Spread, fit_spread
 from modelworks.algorithms.series.windows import Windows, cut, filled, origins_of
 from modelworks.core.budget import Budget
 from modelworks.core.errors import DataError
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.task import TaskKind
-from modelworks.data.samples.panel import Panel
+from modelworks.data.samples.panel import Floats, Panel
 from modelworks.evaluation import normal
 
 Rows = npt.NDArray[np.float32]
 
 CARD = Card(
     name="series.forecast",
-    version=2,
+    version=3,
     kinds=frozenset({TaskKind.FORECAST}),
     summary="Global linear maps and small networks beside naive and smoothing forecasts, blended by rolling origin.",
     source="Zeng et al. 2023 (linear forecasters); Toner and Darlow 2024 (closed form); Caruana et al. 2004 (blending)",
@@ -73,8 +74,8 @@ class ForecastRecipe:
         native = Forecaster(
             problem=problem,
             members=tuple(raced.members),
-            shares=tuple(raced.shares),
-            offsets=conformal(raced, problem, self.quantiles),
+            shares=raced.shares,
+            **_intervals(raced, problem, self.quantiles),
             levels=self.quantiles,
         )
         return native.model({**raced.diagnostics, **problem.describe(), "members": raced.table}), native
@@ -116,8 +117,8 @@ class ForecastRecipe:
             native = Forecaster(
                 problem=problem,
                 members=(member,),
-                shares=(1.0,),
-                offsets=conformal(raced, problem, self.quantiles),
+                shares=raced.shares,
+                **_intervals(raced, problem, self.quantiles),
                 levels=self.quantiles,
             )
             found[name] = native.model({"chosen": name, **problem.describe()})
@@ -137,14 +138,16 @@ class Forecaster:
     Attributes:
         problem: Shape of windows and extras.
         members: What is blended.
-        shares: Weights of the members, sum one.
+        shares: Weights of the members at each step, sum one, float32 [members, horizon].
+        spread: Size of an error to be expected, from the window.
         offsets: Quantiles of the scaled error, float32 [horizon, levels].
         levels: Their levels.
     """
 
     problem: Problem
     members: tuple[Member, ...]
-    shares: tuple[float, ...]
+    shares: Rows
+    spread: Spread
     offsets: Rows
     levels: tuple[float, ...]
 
@@ -154,9 +157,8 @@ class Forecaster:
         extras = self.problem.extras(windows)
         point = np.zeros((windows.rows, self.problem.horizon), np.float32)
         for member, share in zip(self.members, self.shares, strict=True):
-            point = point + np.float32(share) * member.predict(history, extras)
-        spread = self.problem.spread(history)
-        quantiles = point[:, :, None] + spread[:, None, None] * self.offsets[None]
+            point = point + share * member.predict(history, extras)
+        quantiles = point[:, :, None] + self.spread.of(history)[:, :, None] * self.offsets[None]
         if self.problem.never_negative:
             point, quantiles = np.maximum(point, 0), np.maximum(quantiles, 0)
         return {"prediction": point, "quantiles": quantiles}
@@ -167,26 +169,35 @@ class Forecaster:
             problem=self.problem,
             members=self.members,
             shares=self.shares,
+            spread=self.spread,
             offsets=self.offsets,
             levels=self.levels,
         ).write()
         return FittedModel(onnx=onnx, signature=signature, diagnostics=diagnostics)
 
 
-def conformal(raced: Raced, problem: Problem, levels: tuple[float, ...]) -> Rows:
-    """Return quantiles of the error over the window's own spread, per step, from origins no member was fitted on.
+def _intervals(raced: Raced, problem: Problem, levels: tuple[float, ...]) -> dict[str, Any]:
+    """Return ``spread`` and ``offsets`` of a forecaster."""
+    measured = raced.measured
+    errors = measured.windows.truth - raced.blend
+    spread = fit_spread(measured.history, errors, season=problem.panel.season, floor=problem.spread_floor)
+    scaled = errors / spread.of(measured.history).astype(np.float64)
+    return {"spread": spread, "offsets": conformal(scaled, levels, measured.apart)}
+
+
+def conformal(errors: Floats, levels: tuple[float, ...], apart: float) -> Rows:
+    """Return quantiles of errors over their spread, per step, from origins no member was fitted on.
 
     Split conformal prediction (Lei et al., JASA 113, 2018): the level is corrected for the number of errors. Where
     origins are few, neighbouring steps lend theirs. Errors of overlapping horizons are no new evidence, and the members
     were chosen at these origins: where few horizons lie apart, distances from the middle grow as Student's t does over
     the normal quantile with as many degrees of freedom.
     """
-    errors = (raced.truth - raced.blend) / raced.spread[:, None]
-    offsets = np.zeros((problem.horizon, len(levels)), np.float32)
-    apart = len(problem.panel.names) * problem.stretch / problem.horizon
+    horizon = errors.shape[1]
+    offsets = np.zeros((horizon, len(levels)), np.float32)
     widening = np.array([_widening(level, apart) for level in levels], np.float32)
-    reach = 0 if len(errors) >= 200 else 2 if len(errors) >= 40 else problem.horizon
-    for step in range(problem.horizon):
+    reach = 0 if len(errors) >= 200 else 2 if len(errors) >= 40 else horizon
+    for step in range(horizon):
         part = errors[:, max(0, step - reach) : step + reach + 1]
         known = np.sort(part[np.isfinite(part)])
         if not len(known):

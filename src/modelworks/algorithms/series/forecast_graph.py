@@ -10,6 +10,7 @@ import numpy.typing as npt
 from modelworks.algorithms.graph import Graph
 from modelworks.algorithms.series.members import Member
 from modelworks.algorithms.series.problem import Problem
+from modelworks.algorithms.series.spread import Spread
 from modelworks.algorithms.series.windows import calendar_nodes, filled_nodes
 from modelworks.core.signature import DATETIMES, FUTURE, HISTORY, Signature, Tensor
 
@@ -22,7 +23,8 @@ class ForecastGraph:
 
     problem: Problem
     members: tuple[Member, ...]
-    shares: tuple[float, ...]
+    shares: Rows
+    spread: Spread
     offsets: Rows
     levels: tuple[float, ...]
 
@@ -68,7 +70,8 @@ class ForecastGraph:
         for member, share in zip(self.members, self.shares, strict=True):
             if member.view not in looked:
                 looked[member.view] = member.view.nodes(graph, history, problem.length, extras)
-            parts.append(graph.scaled(member.nodes(graph, looked[member.view]), share))
+            found = member.nodes(graph, looked[member.view])
+            parts.append(graph.op("Mul", found, graph.constant(share[None])))
         point = graph.total(parts)
         quantiles = self._quantiles(graph, history, point)
         if problem.never_negative:
@@ -102,24 +105,10 @@ class ForecastGraph:
         return graph.op("Where", graph.op("IsNaN", moved), graph.constant(np.float32(0)), cut)
 
     def _quantiles(self, graph: Graph, history: str, point: str) -> str:
-        problem = self.problem
-        lag = problem.panel.season if problem.panel.season < problem.length else 1
-        one, zero = graph.constant(np.array([1], np.int64)), graph.constant(np.array([0], np.int64))
-        later = graph.op(
-            "Slice",
-            history,
-            graph.constant(np.array([lag], np.int64)),
-            graph.constant(np.array([problem.length], np.int64)),
-            one,
-        )
-        sooner = graph.op(
-            "Slice", history, zero, graph.constant(np.array([problem.length - lag], np.int64)), one
-        )
-        gap = graph.op("ReduceMean", graph.op("Abs", graph.op("Sub", later, sooner)), one)
-        spread = graph.op("Add", gap, graph.constant(np.array([[problem.spread_floor]], np.float32)))
-        wide = graph.op("Unsqueeze", spread, graph.constant(np.array([2], np.int64)))
+        deep = graph.constant(np.array([2], np.int64))
+        wide = graph.op("Unsqueeze", self.spread.nodes(graph, history), deep)
         moved = graph.op("Mul", wide, graph.constant(self.offsets[None]))
-        return graph.op("Add", graph.op("Unsqueeze", point, graph.constant(np.array([2], np.int64))), moved)
+        return graph.op("Add", graph.op("Unsqueeze", point, deep), moved)
 
 
 def _channel(graph: Graph, source: str, index: int) -> str:

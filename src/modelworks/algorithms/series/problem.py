@@ -98,12 +98,6 @@ class Problem:
         moved = (values - mean) / deviation
         return np.where(np.isnan(moved), np.float32(0), np.clip(moved, -10, 10))
 
-    def spread(self, history: Rows) -> Rows:
-        """Return the seasonal naive error inside each filled window, float32 [rows], never zero."""
-        lag = self.panel.season if self.panel.season < history.shape[1] else 1
-        gaps = np.abs(history[:, lag:] - history[:, :-lag])
-        return np.asarray(gaps.mean(axis=1, dtype=np.float32) + np.float32(self.spread_floor))
-
     def describe(self) -> dict[str, Any]:
         """Return what was inferred and set, for people."""
         return {

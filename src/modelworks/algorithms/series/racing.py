@@ -13,8 +13,10 @@ from modelworks.algorithms.series.members import Member, View, ridge_maps, targe
 from modelworks.algorithms.series.network import flops, train_network
 from modelworks.algorithms.series.problem import Problem
 from modelworks.algorithms.series.rolling import (
+    RollingOrigins,
     Runner,
     blend_of,
+    blended,
     members_table,
     or_naive,
     rolling_origins,
@@ -44,13 +46,21 @@ RATE = 12e9
 
 @dataclass(frozen=True, kw_only=True)
 class Raced:
-    """What the race found: refitted members with shares, and the blend at the rolling origins before the refit."""
+    """What the race found: refitted members, and the blend at the rolling origins before the refit.
+
+    Attributes:
+        members: Refitted members.
+        shares: Weight of each member at each step ahead, float32 [members, horizon], sum one.
+        measured: The rolling origins.
+        blend: What was forecast there, [origins, horizon].
+        table: Members with their losses, for people.
+        diagnostics: For the report.
+    """
 
     members: list[Member]
-    shares: list[float]
-    truth: Floats
+    shares: Rows
+    measured: RollingOrigins
     blend: Floats
-    spread: Floats
     table: list[dict[str, Any]] = field(default_factory=list)
     diagnostics: dict[str, Any] = field(default_factory=dict)
 
@@ -121,15 +131,15 @@ def _fixed(problem: Problem, history: Rows) -> Iterator[Member]:
 
 
 def alone(problem: Problem, member: Member) -> Raced:
-    """Return one member as the result of a race."""
-    field_ = rolling_origins(problem)
-    return Raced(
-        members=[member],
-        shares=[1.0],
-        truth=field_.windows.truth,
-        blend=field_.predict(member),
-        spread=problem.spread(field_.history).astype(np.float64),
-    )
+    """Return one member that is not fitted as the result of a race."""
+    return _unfitted(problem, [member], np.ones((1, problem.horizon), np.float32))
+
+
+def _unfitted(problem: Problem, members: list[Member], shares: Rows) -> Raced:
+    """Return members that are not fitted; so their errors all through the training series count."""
+    measured = rolling_origins(problem, everywhere=True)
+    parts = [share * measured.predict(member) for member, share in zip(members, shares, strict=True)]
+    return Raced(members=members, shares=shares, measured=measured, blend=np.asarray(sum(parts)))
 
 
 def best_smoothing(problem: Problem) -> Member | None:
@@ -180,23 +190,26 @@ def race(problem: Problem, budget: Budget, seed: int) -> Raced:
         except BudgetStopped:
             break  # what is measured so far is enough to go on with
     picks, shares, why = or_naive(measured, runners, *blend_of(measured, runners))
-    blend = np.asarray(sum(share * runners[index][1] for index, share in zip(picks, shares, strict=True)))
-    members = _refit(problem, [runners[index][0] for index in picks], rows, seed, budget.grace())
+    blend = blended(runners, picks, shares)
+    diagnostics = {
+        "chosen": " + ".join(sorted({runners[index][0].name for index in picks})),
+        "why": why,
+        "oof_loss": measured.loss(blend),
+        "origins": measured.windows.rows,
+        "windows": len(history),
+    }
     table = members_table(runners, picks, shares)
+    members = [runners[index][0] for index in picks]
+    if all(member.view.mode == "plain" for member in members):
+        found = _unfitted(problem, members, shares)
+        return replace(found, table=table, diagnostics=diagnostics)
     return Raced(
-        members=members,
+        members=_refit(problem, members, rows, seed, budget.grace()),
         shares=shares,
-        truth=measured.windows.truth,
+        measured=measured,
         blend=blend,
-        spread=problem.spread(measured.history).astype(np.float64),
         table=table,
-        diagnostics={
-            "chosen": " + ".join(sorted({runners[index][0].name for index in picks})),
-            "why": why,
-            "oof_loss": measured.loss(blend),
-            "origins": measured.windows.rows,
-            "windows": len(history),
-        },
+        diagnostics=diagnostics,
     )
 
 
@@ -267,13 +280,16 @@ def _weights(problem: Problem, view: View, history: Rows, scale: Rows, series: n
 def _refit(problem: Problem, members: list[Member], rows: int, seed: int, budget: Budget) -> list[Member]:
     """Fit the blended members again on windows up to the end of the training series."""
     history, targets, extras, series = _training(problem, problem.panel)
+    maps: dict[View, dict[float, Member]] = {}
+    for view in {member.view: None for member in members if member.view.mode != "plain"}:
+        wanted = tuple(sorted({_penalty(member) for member in members if member.view == view}))
+        maps[view] = dict(zip(wanted, _linear(view, history, targets, extras, wanted), strict=True))
     found = []
     for member in members:
         if member.view.mode == "plain":
             found.append(member)
             continue
-        penalty = float(member.name.rpartition(" ")[2])
-        linear = _linear(member.view, history, targets, extras, (penalty,))[0]
+        linear = maps[member.view][_penalty(member)]
         if member.name.startswith("network"):
             found.append(
                 _network(problem, member.view, linear, history, targets, extras, series, rows, seed, budget)
@@ -281,3 +297,7 @@ def _refit(problem: Problem, members: list[Member], rows: int, seed: int, budget
         else:
             found.append(linear)
     return found
+
+
+def _penalty(member: Member) -> float:
+    return float(member.name.rpartition(" ")[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ Rows = npt.NDArray[np.float32]
 
 MOST_ORIGINS = 4000
 PICKS = 8
+BEST_OVERALL, BEST_IN_BAND = 12, 2
 ENOUGH_UNITS = 8
 Runner = tuple[Member, Floats, float]
 """A member, what it forecasts at the rolling origins, and its loss there."""
@@ -24,17 +26,27 @@ Runner = tuple[Member, Floats, float]
 
 @dataclass(kw_only=True)
 class RollingOrigins:
-    """Windows whose horizons lie in the stretch, and the loss of forecasts on them."""
+    """Windows whose horizons lie in the stretch, and the loss of forecasts on them.
+
+    Attributes:
+        problem: What is forecast.
+        history: Filled windows.
+        extras: Calendar and covariates.
+        windows: The windows with what came.
+        scale: Naive error of the series of each window.
+        apart: How many horizons would lie side by side in the judged values.
+    """
 
     problem: Problem
     history: Rows
     extras: Rows
     windows: Windows
     scale: Floats
+    apart: float
 
-    def losses(self, predicted: Floats) -> Floats:
-        """Return the metric's loss of each value at the rolling origins, NaN = unknown; squared for ``rmse``."""
-        truth = self.windows.truth
+    def losses(self, predicted: Floats, low: int = 0) -> Floats:
+        """Return the metric's loss of each value from step ``low`` on, NaN = unknown; squared for ``rmse``."""
+        truth = self.windows.truth[:, low : low + predicted.shape[1]]
         if self.problem.never_negative:
             predicted = np.maximum(predicted, 0)
         error = np.abs(predicted - truth)
@@ -52,6 +64,12 @@ class RollingOrigins:
         mean = float(np.nanmean(self.losses(predicted)))
         return mean**0.5 if self.problem.metric == "rmse" else mean
 
+    def by_step(self, predicted: Floats, low: int = 0) -> Floats:
+        """Return the mean loss at each step from ``low`` on, 0 where nothing is known; squared for ``rmse``."""
+        losses = self.losses(predicted, low)
+        known = np.isfinite(losses)
+        return np.asarray(np.where(known, losses, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
     def gains(self, predicted: Floats, other: Floats) -> Floats:
         """Return by how much less ``predicted`` loses than ``other``, in stretches that hardly depend on each other.
 
@@ -67,11 +85,20 @@ class RollingOrigins:
         return member.predict(self.history, self.extras).astype(np.float64)
 
 
-def rolling_origins(problem: Problem) -> RollingOrigins:
-    """Return at most about 4,000 origins whose horizons lie in the last stretch of the training series."""
+def rolling_origins(problem: Problem, *, everywhere: bool = False) -> RollingOrigins:
+    """Return at most about 4,000 origins whose horizons lie in the last stretch of the training series.
+
+    Args:
+        problem: What is forecast.
+        everywhere: Take all origins with a full window, for members that are not fitted.
+    """
     panel = problem.panel
-    first = np.maximum(panel.lengths - problem.stretch, 1)
-    stride = max(1, int(np.ceil(len(panel.names) * (problem.stretch - problem.horizon + 1) / MOST_ORIGINS)))
+    first = panel.lengths - problem.stretch
+    if everywhere:
+        first = np.minimum(first, problem.length)
+    first = np.maximum(first, 1)
+    judged = panel.lengths - first
+    stride = max(1, int(np.ceil(np.maximum(judged - problem.horizon + 1, 1).sum() / MOST_ORIGINS)))
     origins = [
         np.arange(length - problem.horizon, start - 1, -stride, dtype=np.int64)[::-1]
         for start, length in zip(first.tolist(), panel.lengths.tolist(), strict=True)
@@ -84,30 +111,71 @@ def rolling_origins(problem: Problem) -> RollingOrigins:
         extras=problem.extras(windows),
         windows=windows,
         scale=problem.scale[windows.series],
+        apart=float(judged.sum()) / problem.horizon,
     )
 
 
-def blend_of(measured: RollingOrigins, runners: list[Runner]) -> tuple[list[int], list[float]]:
-    """Return members and shares by greedy selection with repetition (Caruana et al., ICML 2004)."""
-    order = sorted(range(len(runners)), key=lambda index: runners[index][2])[:20]
-    total = np.zeros_like(measured.windows.truth)
-    counts: dict[int, int] = {}
+def blended(runners: list[Runner], picks: list[int], shares: Rows) -> Floats:
+    """Return the forecasts of a blend at the rolling origins, [rows, horizon]."""
+    parts = [share * runners[index][1] for index, share in zip(picks, shares, strict=True)]
+    return np.asarray(sum(parts), dtype=np.float64)
+
+
+def bands(horizon: int) -> list[tuple[int, int]]:
+    """Return stretches of the horizon that double in length: one step, two, four and so on."""
+    edges = [0]
+    while edges[-1] < horizon:
+        edges.append(min(horizon, 2 * edges[-1] + 1))
+    return list(itertools.pairwise(edges))
+
+
+def blend_of(measured: RollingOrigins, runners: list[Runner]) -> tuple[list[int], Rows]:
+    """Return members and their shares per step ahead, float32 [members, horizon].
+
+    Greedy selection with repetition (Caruana et al., ICML 2004) in each band of the horizon, among those that are best
+    over all steps or in a band; between the middles of bands shares go over into each other.
+    """
+    horizon = measured.problem.horizon
+    steps = np.stack([measured.by_step(predicted) for _, predicted, _ in runners])
+    parts = bands(horizon)
+    pool = dict.fromkeys(np.argsort([runner[2] for runner in runners])[:BEST_OVERALL].tolist())
+    for low, high in parts:
+        pool |= dict.fromkeys(np.argsort(steps[:, low:high].mean(axis=1))[:BEST_IN_BAND].tolist())
+    counts = np.zeros((len(runners), len(parts)))
+    for place, (low, high) in enumerate(parts):
+        for index in _greedy(measured, runners, list(pool), low, high):
+            counts[index, place] += 1
+    counts /= counts.sum(axis=0)
+    middles = [(low + high - 1) / 2 for low, high in parts]
+    picks = np.flatnonzero(counts.sum(axis=1)).tolist()
+    shares = np.stack([np.interp(np.arange(horizon), middles, counts[index]) for index in picks])
+    return picks, shares.astype(np.float32)
+
+
+def _greedy(
+    measured: RollingOrigins, runners: list[Runner], pool: list[int], low: int, high: int
+) -> list[int]:
+    """Return the members of one band, with repetition."""
+    total = np.zeros((measured.windows.rows, high - low))
+    chosen: list[int] = []
     lowest = float("inf")
     for count in range(1, PICKS + 1):
-        losses = {index: measured.loss((total + runners[index][1]) / count) for index in order}
-        index = min(order, key=lambda item: losses[item])
+        losses = {
+            index: float(measured.by_step((total + runners[index][1][:, low:high]) / count, low).mean())
+            for index in pool
+        }
+        index = min(pool, key=lambda item: losses[item])
         if losses[index] > lowest * (1 - 1e-4):
             break
         lowest = losses[index]
-        total = total + runners[index][1]
-        counts[index] = counts.get(index, 0) + 1
-    picked = sum(counts.values())
-    return list(counts), [count / picked for count in counts.values()]
+        total = total + runners[index][1][:, low:high]
+        chosen.append(index)
+    return chosen
 
 
 def or_naive(
-    measured: RollingOrigins, runners: list[Runner], picks: list[int], shares: list[float]
-) -> tuple[list[int], list[float], str]:
+    measured: RollingOrigins, runners: list[Runner], picks: list[int], shares: Rows
+) -> tuple[list[int], Rows, str]:
     """Return the blend, or the best naive member where the blend is not shown to be better at the rolling origins.
 
     Shown means 1.96 standard errors over independent stretches, or a tenth of the loss where these are too few.
@@ -117,7 +185,7 @@ def or_naive(
     """
     naive = [index for index, item in enumerate(runners) if item[0].naive]
     best = min(naive, key=lambda index: runners[index][2])
-    blend = np.asarray(sum(share * runners[index][1] for index, share in zip(picks, shares, strict=True)))
+    blend = blended(runners, picks, shares)
     gains = measured.gains(blend, runners[best][1])
     gains = gains[np.isfinite(gains)]
     mean = float(gains.mean()) if len(gains) else 0.0
@@ -132,12 +200,14 @@ def or_naive(
     gain = mean / usual if usual > 0 else 0.0
     name = runners[best][0].name
     said = f"the blend loses {abs(gain):.1%} {'less' if gain >= 0 else 'more'} than '{name}'{margin}"
-    return (picks, shares, said) if shown else ([best], [1.0], f"{said}, so the plain forecast ships")
+    if shown:
+        return picks, shares, said
+    return [best], np.ones_like(shares[:1]), f"{said}, so the plain forecast ships"
 
 
-def members_table(runners: list[Runner], picks: list[int], shares: list[float]) -> list[dict[str, Any]]:
+def members_table(runners: list[Runner], picks: list[int], shares: Rows) -> list[dict[str, Any]]:
     """Return members with their loss and weight, the blended ones first, then the best others."""
-    share_of = dict(zip(picks, shares, strict=True))
+    share_of = dict(zip(picks, shares.mean(axis=1).tolist(), strict=True))
     order = sorted(range(len(runners)), key=lambda index: (-share_of.get(index, 0.0), runners[index][2]))
     plain = [index for index in order[len(picks) + 12 :] if runners[index][0].view.mode == "plain"]
     return [

@@ -189,7 +189,10 @@ class Access:
 
     def allows_origin(self, origin: str, host: str) -> bool:
         """Say whether a page of ``origin`` may call: a listed one, or the server's own."""
-        return origin in self._origins or urlsplit(origin).netloc.lower() == host.lower()
+        try:
+            return origin in self._origins or urlsplit(origin).netloc.lower() == host.lower()
+        except ValueError:
+            return False
 
 
 def host_name(host: str) -> str:

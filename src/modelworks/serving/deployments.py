@@ -25,21 +25,20 @@ _log = logging.getLogger("modelworks.serving")
 SETTINGS: dict[str, Callable[[Any], bool]] = {
     "nan": lambda value: value in {"missing", "refuse"},
     "priority": lambda value: value in {"interactive", "background"},
-    "deadline_ms": lambda value: (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-    ),
+    "deadline_ms": lambda value: _number(value) and 0 < value <= _LONGEST,
     "pin": lambda value: isinstance(value, bool),
     "guard": lambda value: isinstance(value, bool),
-    "observe": lambda value: (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-    ),
-    "audit": lambda value: (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-    ),
+    "observe": lambda value: _number(value) and 0 <= value <= 1,
+    "audit": lambda value: _number(value) and 0 <= value <= 1,
     "redact": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-    "retention_days": lambda value: isinstance(value, (int, float)) and value > 0,
+    "retention_days": lambda value: _number(value) and 0 < value <= _LONGEST,
 }
 """What may be set on an endpoint, and how a value is checked."""
+_LONGEST = 1e9
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, kw_only=True)

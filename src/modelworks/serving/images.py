@@ -103,11 +103,14 @@ class ImageDecoder:
         child.stdin.write(LENGTH.pack(len(data)) + data)
         child.stdin.flush()
         descriptor = child.stdout.fileno()
+        # Not select: a server has more open files than that can wait for.
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
 
         def read(size: int) -> bytes:
             parts = bytearray()
             while len(parts) < size:
-                if not select.select([descriptor], [], [], max(0.0, ends - time.monotonic()))[0]:
+                if not waiting.poll(max(0.0, ends - time.monotonic()) * 1e3):
                     raise TimeoutError
                 part = os.read(descriptor, min(2**20, size - len(parts)))
                 if not part:

@@ -40,7 +40,11 @@ class Outcomes:
         wall = self._clock.wall()
         lines = []
         for entry in entries:
-            if not 0 < len(entry["key"]) <= 200 or entry["kind"] not in KINDS or entry["row"] < 0:
+            if (
+                not 0 < len(entry["key"]) <= 200
+                or entry["kind"] not in KINDS
+                or not 0 <= entry["row"] < 2**31
+            ):
                 raise BadRequest(
                     "An outcome has a key of 1 to 200 characters, a row and the kind outcome or correction.",
                     code="MW1419",

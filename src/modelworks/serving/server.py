@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -54,6 +55,8 @@ _COLLECT_EVERY = 10_000
 _INLINE_S, _INLINE_ALONE_S = 0.0003, 0.001
 """Runs forecast to be shorter stay on the event loop; with one model thread longer ones, for a hop to it and back costs
 more than the second core gains."""
+_MOST_CONNECTIONS, _OTHER_FILES = 1024, 256
+_HANDSHAKE_S = 10.0
 _log = logging.getLogger("modelworks.serving")
 
 
@@ -134,13 +137,16 @@ class Server:
             self.siblings.status,
         )
         add_page(self.application)
-        self.http = HttpServer(loop, self.application, CarrierLimits(body_bytes=body_bytes))
+        connections = connections_allowed()
+        self.http = HttpServer(
+            loop, self.application, CarrierLimits(body_bytes=body_bytes, connections=connections)
+        )
         self._listener: asyncio.Server | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._rpc: RpcCarrier | None = None
         if settings.grpc_port is not None:
             service = RpcService(self.access, self.plane, self.repository)
-            limits = RpcLimits(message_bytes=body_bytes)
+            limits = RpcLimits(message_bytes=body_bytes, connections=connections)
             self._rpc = RpcCarrier(service, loop, limits, shared_port=settings.workers > 1)
 
     async def start(self, listener: socket.socket | None = None) -> Address:
@@ -166,7 +172,11 @@ class Server:
                     "reuse_port": settings.workers > 1 or None,
                 }
             self._listener = await self.loop.create_server(
-                self.http.connection, ssl=tls_context(settings), backlog=1024, **where
+                self.http.connection,
+                ssl=tls_context(settings),
+                ssl_handshake_timeout=_HANDSHAKE_S if settings.tls else None,
+                backlog=1024,
+                **where,
             )
         except OSError as error:
             raise UsageError(
@@ -280,6 +290,14 @@ class Server:
         if self.access_log is not None:
             await asyncio.to_thread(self.access_log.close)
         return answered
+
+
+def connections_allowed() -> int:
+    """Return how many connections each door may hold: those of strangers leave open files for models."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(16, min(_MOST_CONNECTIONS, (files - _OTHER_FILES) // 2))
 
 
 def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:

@@ -35,6 +35,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 _NAMES = {dtype.char: name for name, dtype in DTYPES.items()}
 _MOST_ELEMENTS = 2**48
+_LARGEST_AXIS = 2**63
 _HUMAN = {"BOOL": "true or false", "BYTES": "a text"} | {
     name: "a whole number" if name.startswith(("INT", "UINT")) else "a number"
     for name in DTYPES
@@ -105,6 +106,8 @@ def elements(shape: Sequence[int]) -> int:
     Raises:
         BadRequest: No array can have it, even one without elements.
     """
+    if any(size > _LARGEST_AXIS for size in shape):
+        raise BadRequest("The shape is too large.", code="MW1403")
     count = math.prod(shape)
     if not count and math.prod(size or 1 for size in shape) >= _MOST_ELEMENTS:
         raise BadRequest(f"The shape {list(shape)} is too large.", code="MW1403")
@@ -149,6 +152,8 @@ def _flatten(name: str, datatype: str, data: bytes | msgspec.Raw) -> list[Any]:
         nested: Any = msgspec.json.decode(data)
     except RecursionError:
         raise BadRequest(f"Input '{name}': the list is nested too deeply.", code="MW1406") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"Input '{name}': {str(error)[:100]}.", code="MW1405") from None
     if not isinstance(nested, list):
         raise BadRequest(f"Input '{name}': 'data' must be a list.", code="MW1404")
     flat: list[Any] = nested

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import socket
 import sys
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.server import Address, Server, new_loop, run
 from modelworks.serving.supervisor import from_json
+
+_MOST_FILES = 16_384
 
 
 def main(arguments: list[str]) -> int:
@@ -37,6 +40,7 @@ def main(arguments: list[str]) -> int:
             }
         )
 
+    more_files()
     # What is imported stays: it need not be looked at by every collection, and requests leave little garbage.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -47,6 +51,14 @@ def main(arguments: list[str]) -> int:
         tell({"error": error.to_json()})
         return 2
     return 0 if answered else 1
+
+
+def more_files() -> None:
+    """Open as many files as the system lets this process, up to what a server can use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from modelworks.serving.rest.heads import BadHead
 
 _MAX_LINE = 256
 _MAX_TRAILERS = 4096
+_FREE_OVERHEAD = 64 * 1024
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -29,6 +30,7 @@ class ChunkDecoder:
         self._pending = b""
         self._left = -1
         self._last = False
+        self._overhead = 0
 
     def feed(self, data: bytes) -> None:
         """Take in bytes.
@@ -57,6 +59,9 @@ class ChunkDecoder:
                     raise BadHead(400, "a chunk's size line is too long")
                 return -1
             self._left = _size(data[position:end])
+            self._overhead += end + 4 - position
+            if self._overhead > _FREE_OVERHEAD + 2 * len(self.body):
+                raise BadHead(400, "the chunks hold more framing than body")
             self._last = self._left == 0
             if len(self.body) + self._left > self._limit:
                 raise BadHead(413, f"the body has more than {self._limit} bytes")
@@ -90,12 +95,20 @@ class ChunkDecoder:
             if len(data) - position > _MAX_TRAILERS:
                 raise BadHead(431, "the trailers are too long")
             return -1
+        _check_lines(data[position:end])
         self.done = True
         return end + 4
 
 
+def _check_lines(data: bytes) -> None:
+    """Refuse a bare CR or LF: it ends a line for some programs and not for others."""
+    if data.count(b"\r\n") != data.count(b"\n") or data.count(b"\r\n") != data.count(b"\r"):
+        raise BadHead(400, "a line of a chunk or trailer ends in a bare CR or LF")
+
+
 def _size(line: bytes) -> int:
-    digits = line.partition(b";")[0].strip(b" \t")
+    _check_lines(line)
+    digits = line.partition(b";")[0].rstrip(b" \t")
     if not digits or len(digits) > 12 or not _HEX.issuperset(digits):
         raise BadHead(400, "a chunk's size is not a hexadecimal number")
     return int(digits, 16)

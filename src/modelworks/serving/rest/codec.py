@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from modelworks.core.signature import Signature, Tensor
 from modelworks.serving.errors import BadRequest
@@ -52,6 +51,7 @@ class InferBody(msgspec.Struct):
 
 _BODY = msgspec.json.Decoder(InferBody)
 _ENCODER = msgspec.json.Encoder()
+_LONGEST_US = 1e15
 _UNSUPPORTED = ("shared_memory_region", "classification")
 
 
@@ -87,7 +87,8 @@ def decode(body: bytes, json_length: str | None, signature: Signature) -> Asked:
     """
     tail = memoryview(b"")
     if json_length is not None:
-        if not (json_length.isascii() and json_length.isdigit()) or int(json_length) > len(body):
+        plain = json_length.isascii() and json_length.isdigit() and len(json_length) <= 15
+        if not plain or int(json_length) > len(body):
             raise BadRequest(
                 "Inference-Header-Content-Length is not a length within the body.", code="MW1413"
             )
@@ -215,7 +216,7 @@ def timeout_of(parameters: dict[str, Any]) -> float | None:
     value = parameters.get("timeout")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_US:
         raise BadRequest("The parameter 'timeout' is a number of microseconds.", code="MW1418")
     return float(value) / 1e6 if value else None
 

@@ -115,7 +115,13 @@ class CombinedRoutes:
     async def predict(self, call: Call) -> Response:
         """Answer rows with several models of equal inputs."""
         form = BodyForm.of(call.head.headers)
-        body = coding.decompress(call.body, form.encoding, self._body_bytes)
+        body = call.body
+        if form.encoding:
+            decompress = coding.decompress
+            if len(body) > coding.THREAD_FROM:
+                body = await asyncio.to_thread(decompress, body, form.encoding, self._body_bytes)
+            else:
+                body = decompress(body, form.encoding, self._body_bytes)
         try:
             asked = _BODY.decode(body)
             plan = self._plan(bytes(asked.models), call.principal)

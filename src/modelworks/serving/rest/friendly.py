@@ -18,6 +18,7 @@ from modelworks.serving.model import Answer
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.rest import coding
 from modelworks.serving.rest.application import Application, Call, Route
+from modelworks.serving.rest.codec import key_of
 from modelworks.serving.rest.combined import CombinedRoutes
 from modelworks.serving.rest.message import Response
 from modelworks.serving.routing import Target
@@ -118,7 +119,22 @@ class FriendlyRoutes:
         headers = call.head.headers
         if headers.get("content-type", "").partition(";")[0].strip().lower() not in {"application/json", ""}:
             raise UnsupportedMedia("Rows are sent as application/json.")
-        body = coding.decompress(call.body, headers.get("content-encoding", ""), self._body_bytes)
+        encoding = headers.get("content-encoding", "")
+        if encoding and len(call.body) > coding.THREAD_FROM:
+            self._later(call, self._decompress_aside(call, encoding))
+        else:
+            self._predict(call, coding.decompress(call.body, encoding, self._body_bytes))
+
+    async def _decompress_aside(self, call: Call, encoding: str) -> None:
+        try:
+            self._predict(
+                call, await asyncio.to_thread(coding.decompress, call.body, encoding, self._body_bytes)
+            )
+        except Exception as error:
+            self._application.fail(call, error)
+
+    def _predict(self, call: Call, body: bytes) -> None:
+        name = call.arguments["model"]
         try:
             asked = _PREDICT.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -126,6 +142,8 @@ class FriendlyRoutes:
                 f'The body is not {{"rows": [{{"column": value, ...}}, ...]}}: {str(error)[:150]}.',
                 code="MW1402",
             ) from None
+        if asked.key is not None:
+            key_of({"key": asked.key})
         target = self._plane.admit(name, asked.version, asked.key)
         reader = self.reader(target.digest, target.signature)
         if reader.slow:

@@ -9,6 +9,8 @@ from modelworks.serving.rest.message import Head
 MAX_HEADERS = 100
 _REMEMBERED = 4096
 _SHORT = 1024
+_LONG = 4096
+"""Longest head that is remembered: strangers may send many different ones."""
 _SINGLE = frozenset({"host", "content-length", "transfer-encoding", "authorization", "content-type"})
 
 
@@ -64,7 +66,9 @@ class HeadParser:
             if head is not None:
                 return head, -1 if head.chunked else 0
             head, length = parse_head(data)
-            _remember(self._bare, data, head)
+            if length <= 0:
+                # A length in another spelling is read again every time: it is not part of what is remembered.
+                _remember(self._bare, data, head)
             return head, length
         end = data.find(b"\r\n", start + 2)
         key = data[:start] + data[end:]
@@ -79,6 +83,8 @@ class HeadParser:
 
 
 def _remember(known: dict[bytes, Head], key: bytes, head: Head) -> None:
+    if len(key) > _LONG:
+        return
     if len(known) >= _REMEMBERED:
         # The oldest quarter goes; heads in use come back at the cost of one parse.
         for old in list(known)[: _REMEMBERED // 4]:
@@ -135,6 +141,8 @@ def parse_head(data: bytes) -> tuple[Head, int]:
     if version == "1.1" and "host" not in headers:
         raise BadHead(400, "the Host header is missing")
     length = _length(headers)
+    if version == "1.0" and length < 0:
+        raise BadHead(400, "HTTP/1.0 has no transfer codings")
     head = Head(
         method,
         collector.target.decode("latin-1"),

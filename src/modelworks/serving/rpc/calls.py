@@ -151,11 +151,14 @@ class Http2Call:
         expires: Loop time after which the missing rest of a message is not waited for.
         deadline: Loop time after which the client does not wait any more.
         intake: Takes the messages if there may be several.
+        left: What waits, when it was last seen to change.
+        stalls: Loop time after which a client that takes nothing of it is not waited for.
     """
 
     __slots__ = (
-        "_connection", "body", "closed", "deadline", "ended", "expires", "finish", "gone", "head", "intake",
-        "message", "metadata", "method", "number", "on_gone", "opened", "timeout_s", "unread", "waiting", "window",
+        "_connection", "body", "closed", "deadline", "ended", "expires", "finish", "gone", "head", "intake", "left",
+        "message", "metadata", "method", "number", "on_gone", "opened", "stalls", "timeout_s", "unread", "waiting",
+        "window",
     )  # fmt: skip
 
     def __init__(self, connection: Http2Connection, number: int, head: CallHead, window: int) -> None:
@@ -179,6 +182,8 @@ class Http2Call:
         self.expires = 0.0
         self.deadline = float("inf")
         self.intake: Intake | None = None
+        self.left = (0, 0)
+        self.stalls = float("inf")
 
     def reply(self, message: bytes) -> None:
         """Answer a call that takes one message."""
@@ -213,6 +218,15 @@ class Http2Call:
     def seconds_left(self) -> float:
         """Return seconds until the client's deadline."""
         return self.deadline - self._connection.loop.time()
+
+    def stalled(self, now: float, most_s: float) -> bool:
+        """Say whether the client let an answer wait for a window for so long that nothing more is expected."""
+        waiting = self.waiting
+        left = (len(waiting), len(waiting[0])) if waiting else (0, 0)
+        if left != self.left:
+            self.left = left
+            self.stalls = now + most_s if waiting else float("inf")
+        return now > self.stalls
 
     def leave(self) -> None:
         """Note that the client went away."""

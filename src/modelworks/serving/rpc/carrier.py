@@ -83,7 +83,10 @@ class RpcCarrier:
         """Begin to take calls."""
         assert self._socket is not None
         self._listener = await self.loop.create_server(
-            lambda: Http2Connection(self), sock=self._socket, ssl=self._tls
+            lambda: Http2Connection(self),
+            sock=self._socket,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else self.limits.greeting_s,
         )
         self._tick()
 

@@ -352,7 +352,9 @@ class Http2Connection(asyncio.Protocol):
                 self._break(Code.NO_ERROR, "nothing was asked")
             return
         for call in list(self.calls.values()):
-            if call.deadline < now:
+            if call.stalled(now, self._carrier.limits.write_s):
+                self._expire(call, Status.CANCELLED, "MW2310: The answer was not taken in time.")
+            elif call.deadline < now:
                 self._expire(call, Status.DEADLINE_EXCEEDED, "MW2313: The client's deadline passed.")
             elif call.expires < now and not call.ended and (call.body or call.intake is None):
                 self._expire(

@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from modelworks.serving.server import Server, new_loop, spare_the_collector
+from modelworks.serving.server import Server, new_loop, spare_the_requests
 from modelworks.serving.settings import ServeSettings
 
 
@@ -24,7 +24,7 @@ async def main() -> None:
     )
     server = Server(settings, asyncio.get_running_loop())
     await server.start()
-    spare_the_collector()
+    spare_the_requests()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()

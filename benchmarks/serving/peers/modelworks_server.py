@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modelworks.core.signature import Signature
 from modelworks.serving.model import MemorySource
-from modelworks.serving.server import Server, new_loop, spare_the_collector
+from modelworks.serving.server import Server, new_loop, spare_the_requests
 from modelworks.serving.settings import ServeSettings
 
 
@@ -34,7 +34,7 @@ async def main() -> None:
         onnx = (folder / f"{name}.onnx").read_bytes()
         server.deployments.serve([MemorySource(name=name, digest="0" * 64, signature=signature, onnx=onnx)])
     await server.start()
-    spare_the_collector()
+    spare_the_requests()
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     await ended.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -12,7 +13,7 @@ from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import Busy, DeadlinePassed, RunFailed
 from modelworks.serving.flight import FlightRecorder, slot_of
 from modelworks.serving.heads.stack import Place
-from modelworks.serving.mixed import is_mixed, run_mixed
+from modelworks.serving.mixed import MixedFeeds, is_mixed, run_mixed
 from modelworks.serving.work import Outcome, Runner, Work
 
 PRIORITIES = 2
@@ -38,7 +39,7 @@ class LaneLimits:
         batch_rows: Most rows of one run.
         batch_s: Longest run a batch may be grown to, seconds.
         wait_s: Longest time a batch waits for another row, seconds; 0 never waits.
-        inline_s: Runs forecast to be shorter happen on the event loop, without a thread hop.
+        inline_s: What waits happens on the event loop, without a thread hop, if it is forecast to be shorter.
         weight: Share of compute relative to other models.
     """
 
@@ -60,6 +61,31 @@ class LaneCounts:
     busy_s: float = 0.0
     refused: int = 0
     expired: int = 0
+
+
+class Job:
+    """Batches of one lane that a thread runs one after the other.
+
+    Attributes:
+        lane: Whose they are.
+        batches: Works of each run.
+        forecast_s: Seconds charged to the lane until the real ones are known.
+        begun: How many runs the thread has begun.
+        results: Outcomes and seconds of each run that has ended.
+    """
+
+    __slots__ = ("batches", "begun", "forecast_s", "lane", "results")
+
+    def __init__(self, lane: Lane, batches: list[list[Work]], forecast_s: float) -> None:
+        self.lane = lane
+        self.batches = batches
+        self.forecast_s = forecast_s
+        self.begun = 0
+        self.results: list[tuple[list[Outcome], float]] = []
+
+    def waiting(self) -> Iterator[Work]:
+        """Return the works no run of which has begun."""
+        return (work for batch in self.batches[self.begun :] for work in batch)
 
 
 class Pooled(Protocol):
@@ -103,7 +129,7 @@ class Lane:
         self.counts = LaneCounts()
         self.waiting: tuple[deque[Work], ...] = tuple(deque() for _ in range(PRIORITIES))
         self.waiting_rows = 0
-        self.running = 0
+        self.handed: dict[Job, None] = {}
         self.virtual_s = 0.0
         self.arrival_gap_s = 1.0
         self._last_arrival = 0.0
@@ -137,14 +163,13 @@ class Lane:
     def _flush(self) -> None:
         """Run what arrived in this turn of the loop: here if it is quick, else hand it to the threads."""
         self._flush_due = False
-        inline_s = self.limits.inline_s
+        # Background work never takes the loop's time, and what the threads began they end in order.
+        if self.handed or self._backlog_s() > self.limits.inline_s:
+            if self.waiting_rows:
+                self._pooled.wake(self)
+            return
         while self.waiting_rows:
-            # Background work never takes the loop's time.
-            if (
-                not self.waiting[0]
-                or is_mixed(self.waiting[0][0])
-                or self.curve.estimate(min(self.waiting_rows, self._most_rows())) > inline_s
-            ):
+            if not self.waiting[0] or is_mixed(self.waiting[0][0]):
                 self._pooled.wake(self)
                 return
             batch = self.take_batch(self._loop.time())
@@ -157,6 +182,21 @@ class Lane:
             self._pooled.recorder.end(0)
             self.counts.inline_runs += 1
             self.deliver(batch, outcomes, perf_counter() - start)
+
+    def _backlog_s(self) -> float:
+        """Return the forecast of running all that waits."""
+        most = self._most_rows()
+        full, rest = divmod(self.waiting_rows, most)
+        spent_s = self.curve.estimate(rest) if rest else 0.0
+        return spent_s + full * self.curve.estimate(most) if full else spent_s
+
+    def next_run_s(self) -> float:
+        """Return the forecast of the next run."""
+        first = next((queue[0] for queue in self.waiting if queue), None)
+        if first is None:
+            return 0.0
+        run_s = self.curve.estimate(max(first.rows, min(self.waiting_rows, self._most_rows())))
+        return run_s * len(first.feeds.passes) if isinstance(first.feeds, MixedFeeds) else run_s
 
     def _most_rows(self) -> int:
         return min(self.limits.batch_rows, self.curve.best_rows)
@@ -228,20 +268,23 @@ class Lane:
             work.settle(answer, error)
 
     def fail_all(self, error: Exception) -> None:
-        """Answer everything that waits with ``error``."""
+        """Answer everything that waits, here or at a thread, with ``error``."""
         for queue in self.waiting:
             while queue:
                 queue.popleft().settle(None, error)
         self.waiting_rows = 0
+        for job in self.handed:
+            for work in job.waiting():
+                work.settle(None, error)
 
     def fail_head(self, place: Place, error: Exception) -> None:
         """Answer what waits for one head of a shared backbone alone with ``error``."""
-        for queue in self.waiting:
-            for work in queue:
+        for works in (*self.waiting, *(job.waiting() for job in self.handed)):
+            for work in works:
                 if work.places == (place,):
                     work.settle(None, error)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing runs."""
-        return not self.waiting_rows and not self.running
+        return not self.waiting_rows and not self.handed

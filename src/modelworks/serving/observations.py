@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from modelworks.core.clock import Clock, SystemClock
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.model import Answer
@@ -216,9 +219,6 @@ class ObservationLog:
                     break
 
     def _save(self, key: tuple[str, str]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         item = self._open.pop(key)
         self._held -= item.bytes
         endpoint, digest = key
@@ -232,7 +232,8 @@ class ObservationLog:
         schema = schema_of(item.signature)
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         coding = "zstd" if item.rows >= _MANY_ROWS else "snappy"
-        table = pa.table(columns_of(item, self.limits), schema=schema)
+        columns = columns_of(item)
+        table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
         pq.write_table(table, temporary, compression=coding, use_dictionary=texts)
         temporary.rename(folder / name)
         pa.default_memory_pool().release_unused()

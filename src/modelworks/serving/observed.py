@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from modelworks.core.digest import digest_bytes
 from modelworks.core.errors import ModelworksError
 from modelworks.core.signature import CHARACTERS, NO_CHARACTER, Signature, Tensor
+from modelworks.serving.arrow_columns import lists, numbers, structs, texts
 from modelworks.serving.model import Answer
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import DTYPES, Array, to_list
@@ -92,8 +95,6 @@ class Open:
 
 def schema_of(signature: Signature) -> Any:
     """Return the Arrow schema of a package's log files: the same for every file of one signature."""
-    import pyarrow as pa
-
     fields = [
         pa.field("wall", pa.float64()),
         pa.field("endpoint", pa.string()),
@@ -114,8 +115,6 @@ def schema_of(signature: Signature) -> Any:
 
 
 def _arrow_type(tensor: Tensor, *, packed: bool) -> Any:
-    import pyarrow as pa
-
     plain = pa.string() if tensor.datatype == "BYTES" else pa.from_numpy_dtype(DTYPES[tensor.datatype])
     if packed or len(tensor.shape) == 1:
         return plain
@@ -132,57 +131,129 @@ def make_small(seen: Seen, limits: ObservationLimits, known: dict[str, Array] | 
     if known is not None:
         seen.feeds = known
         return size
-    texts = {tensor.name for tensor in seen.signature.inputs if _is_text(tensor)}
+    # Texts and the columns of a table are columns of the file, however many values a row has.
+    whole = {tensor.name for tensor in seen.signature.inputs if _is_text(tensor) or _is_packed(tensor)}
     seen.feeds = {
-        name: array[: limits.rows].copy() if name in texts else _small(array, limits)
+        name: array[: limits.rows].copy() if name in whole else _small(array, limits)
         for name, array in seen.feeds.items()
     }
     return size + sum(int(array.nbytes) for array in seen.feeds.values())
 
 
 def _small(array: Array, limits: ObservationLimits) -> Array:
+    """Return the rows that are kept: as they are, or each as ``(digest, shape, values)`` without one or the other."""
     rows = array[: limits.rows]
     mixed = rows.dtype == object and isinstance(rows.flat[0], np.ndarray)
     if not mixed and (rows.ndim == 1 or rows[0].size <= limits.values):
         return rows.copy()
-    digests = np.empty(len(rows), object)
+    found = np.empty(len(rows), object)
     for index, row in enumerate(rows):
-        digests[index] = _kept(row, limits)
-    return digests
-
-
-def columns_of(item: Open, limits: ObservationLimits) -> dict[str, list[Any]]:
-    """Return the columns of a file: identity, inputs by column or tensor, outputs."""
-    found: dict[str, list[Any]] = {}
-    for seen in item.parts:
-        count = len(next(iter(seen.feeds.values())))
-        columns: dict[str, list[Any]] = {
-            "wall": [seen.wall] * count,
-            "endpoint": [seen.endpoint] * count,
-            "version": [seen.version] * count,
-            "digest": [seen.digest] * count,
-            "key": [seen.key] * count,
-            "row": list(range(count)),
-            "audit": [seen.audit] * count,
-            "latency_ms": [seen.latency_s * 1e3] * count,
-        }
-        for tensor in seen.signature.inputs:
-            for name, array in _named(tensor, seen.feeds[tensor.name]):
-                columns[f"in.{name}"] = _kept_column(array, name in seen.redact, limits)
-        for tensor in seen.signature.outputs:
-            values = seen.answer.get(tensor.name, np.empty(count, object))
-            columns[f"out.{tensor.name}"] = _kept_column(values, tensor.name in seen.redact, limits)
-        for name, kept in columns.items():
-            found.setdefault(name, []).extend(kept)
+        if row.size <= limits.values:
+            found[index] = (None, row.shape, row.ravel().copy())
+            continue
+        data = json.dumps(to_list(row)).encode() if row.dtype == object else row.tobytes()
+        found[index] = (digest_bytes(data), row.shape, None)
     return found
 
 
-def _kept_column(array: Array, hidden: bool, limits: ObservationLimits) -> list[Any]:
-    if hidden:
-        return [None] * len(array)
-    if array.ndim == 1 and array.dtype != object:
-        return list(array.tolist())
-    return [_kept(value, limits) for value in array]
+def columns_of(item: Open) -> dict[str, Any]:
+    """Return the Arrow columns of a file: identity, inputs by column or tensor, outputs."""
+    parts = item.parts
+    rows = np.array([len(next(iter(seen.feeds.values()))) for seen in parts])
+    every = int(rows.sum())
+
+    def spread(values: list[Any], dtype: Any) -> Any:
+        return numbers(np.repeat(np.array(values, dtype), rows))
+
+    def words(values: list[str | None]) -> Any:
+        return texts([value for value, count in zip(values, rows, strict=True) for _ in range(count)])
+
+    def hidden(name: str) -> Array:
+        return np.repeat(np.array([name in seen.redact for seen in parts], np.bool_), rows)
+
+    columns = {
+        "wall": spread([seen.wall for seen in parts], np.float64),
+        "endpoint": words([seen.endpoint for seen in parts]),
+        "version": words([seen.version for seen in parts]),
+        "digest": words([seen.digest for seen in parts]),
+        "key": words([seen.key for seen in parts]),
+        "row": numbers(
+            np.arange(every, dtype=np.int32) - np.repeat(np.cumsum(rows) - rows, rows).astype(np.int32)
+        ),
+        "audit": spread([seen.audit for seen in parts], np.bool_),
+        "latency_ms": spread([seen.latency_s * 1e3 for seen in parts], np.float64),
+    }
+    for tensor in item.signature.inputs:
+        sent = [seen.feeds[tensor.name] for seen in parts]
+        if _is_packed(tensor):
+            matrix = np.concatenate(sent)
+            for index, name in enumerate(tensor.columns):
+                columns[f"in.{name}"] = _plain(tensor, matrix[:, index], hidden(name))
+        elif _is_text(tensor):
+            name = tensor.columns[0]
+            read = [text for array in sent for text in _texts_of(array)]
+            columns[f"in.{name}"] = _plain(tensor, np.array(read, object), hidden(name), datatype="BYTES")
+        else:
+            name = (tensor.columns or (tensor.name,))[0]
+            columns[f"in.{name}"] = _column(tensor, sent, hidden(name))
+    for tensor in item.signature.outputs:
+        asked = [tensor.name in seen.answer for seen in parts]
+        absent = np.repeat(~np.array(asked, np.bool_), rows)
+        given = [
+            seen.answer[tensor.name] if has else _absent(tensor, count)
+            for seen, has, count in zip(parts, asked, rows.tolist(), strict=True)
+        ]
+        columns[f"out.{tensor.name}"] = _column(tensor, given, hidden(tensor.name) | absent)
+    return columns
+
+
+def _absent(tensor: Tensor, count: int) -> Array:
+    """Return as many rows as were not answered, of no values."""
+    return np.zeros((count,) if len(tensor.shape) == 1 else (count, 0), DTYPES[tensor.datatype])
+
+
+def _column(tensor: Tensor, parts: list[Array], hidden: Array) -> Any:
+    """Return the column of a tensor: its values, or structs of their digest or shape and values."""
+    if len(tensor.shape) == 1:
+        return _plain(tensor, np.concatenate(parts), hidden)
+    digests: list[str | None] = []
+    shapes: list[tuple[int, ...]] = []
+    sizes: list[int] = []
+    flat: list[Array] = [np.empty(0, DTYPES[tensor.datatype])]
+    for array in parts:
+        if array.ndim > 1:
+            digests += [None] * len(array)
+            shapes += [array.shape[1:]] * len(array)
+            sizes += [array[0].size if len(array) else 0] * len(array)
+            flat.append(array.reshape(-1))
+            continue
+        for digest, shape, kept in array:
+            digests.append(digest)
+            shapes.append(shape)
+            sizes.append(0 if kept is None else len(kept))
+            if kept is not None:
+                flat.append(kept)
+    values = _plain(tensor, np.concatenate(flat), None)
+    cut = np.array([digest is not None for digest in digests], np.bool_)
+    axes = np.array([axis for shape in shapes for axis in shape], np.int64)
+    fields = {
+        "sha256": texts(digests),
+        "shape": lists([len(shape) for shape in shapes], numbers(axes)),
+        "values": lists(sizes, values, cut),
+    }
+    return structs(fields, hidden)
+
+
+def _plain(tensor: Tensor, values: Array, hidden: Array | None, datatype: str = "") -> Any:
+    if (datatype or tensor.datatype) == "BYTES":
+        found: list[str | None] = [
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            for value in values.tolist()
+        ]
+        if hidden is not None:
+            found = [None if out else value for value, out in zip(found, hidden.tolist(), strict=True)]
+        return texts(found)
+    return numbers(values.astype(DTYPES[tensor.datatype], copy=False), hidden)
 
 
 def _is_packed(tensor: Tensor) -> bool:
@@ -193,27 +264,8 @@ def _is_text(tensor: Tensor) -> bool:
     return tensor.payload and tensor.name == CHARACTERS and len(tensor.columns) == 1
 
 
-def _named(tensor: Tensor, array: Array) -> list[tuple[str, Array]]:
-    """Return the columns of an input; the code points of a text become the text again."""
-    if _is_text(tensor):
-        texts = np.empty(len(array), object)
-        for index, codes in enumerate(array):
-            kept = codes[codes != NO_CHARACTER].astype("<u4").tobytes()
-            texts[index] = kept.decode("utf-32-le", "replace")
-        return [(tensor.columns[0], texts)]
-    if _is_packed(tensor):
-        return [(name, array[:, index]) for index, name in enumerate(tensor.columns)]
-    return [((tensor.columns or (tensor.name,))[0], array)]
-
-
-def _kept(value: Any, limits: ObservationLimits) -> Any:
-    if isinstance(value, np.ndarray):
-        if value.size > limits.values:
-            from modelworks.core.digest import digest_bytes
-
-            data = json.dumps(to_list(value)).encode() if value.dtype == object else value.tobytes()
-            return {"sha256": digest_bytes(data), "shape": list(value.shape), "values": None}
-        return {"sha256": None, "shape": list(value.shape), "values": to_list(value)}
-    if isinstance(value, np.generic):
-        return value.item()
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _texts_of(array: Array) -> list[str]:
+    """Return the texts that code points spell."""
+    return [
+        codes[codes != NO_CHARACTER].astype("<u4").tobytes().decode("utf-32-le", "replace") for codes in array
+    ]

@@ -6,14 +6,16 @@ import contextlib
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from queue import SimpleQueue
-from time import thread_time
+from time import monotonic, thread_time
 
 from modelworks.serving.errors import DeadlinePassed, NotReady
 from modelworks.serving.flight import FlightRecorder
-from modelworks.serving.lane import Lane, run_batch
-from modelworks.serving.work import Outcome, Work
+from modelworks.serving.lane import Job, Lane, run_batch
+from modelworks.serving.work import Work
 
 _SWEEP_S = 0.02
+_JOB_S, _AHEAD_S = 0.001, 0.004
+"""Forecast seconds up to which short runs are handed over together, and up to which a job may wait at a thread."""
 
 
 class WorkerPool:
@@ -21,6 +23,9 @@ class WorkerPool:
 
     Start-time fair queueing (Goyal, Vin and Cheng, 1996) over measured seconds: a lane that becomes busy starts
     at the pool's virtual time, so that idling earns no credit. Interactive work goes before background work.
+
+    A hop to a thread and back takes about as long as a short run. So that the threads need not wait for the event
+    loop between two of these, each has one short job of interactive work ahead, and short runs go over together.
 
     Args:
         loop: The event loop all bookkeeping lives on.
@@ -32,10 +37,10 @@ class WorkerPool:
         self.threads = threads
         self.recorder = recorder or FlightRecorder(None, 1)
         self._loop = loop
-        self._jobs: SimpleQueue[tuple[Lane, list[Work]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._free = threads
         self._lanes: dict[Lane, None] = {}
-        self._running: dict[int, tuple[Lane, list[Work], float]] = {}
+        self._running: dict[Job, None] = {}
         self._virtual_s = 0.0
         self._sweep: TimerHandle | None = None
         self._hold: TimerHandle | None = None
@@ -61,9 +66,11 @@ class WorkerPool:
 
     def _dispatch(self) -> None:
         held: list[tuple[float, Lane]] = []
-        while self._free and self._lanes:
+        while self._lanes and self._free > -self.threads:
             now = self._loop.time()
             lane = min(self._lanes, key=_urgency)
+            if self._free <= 0 and not (lane.waiting[0] and lane.next_run_s() <= _AHEAD_S):
+                break
             del self._lanes[lane]
             if not lane.waiting_rows:
                 continue
@@ -71,14 +78,12 @@ class WorkerPool:
             if hold_s > 0:
                 held.append((hold_s, lane))
                 continue
-            batch = lane.take_batch(now)
-            if batch:
-                self._start(lane, batch)
+            self._start(lane, now)
             if lane.waiting_rows:
                 self._lanes[lane] = None
         for _, lane in held:
             self._lanes[lane] = None
-        if held and self._free:
+        if held and self._free > 0:
             if self._hold is not None:
                 self._hold.cancel()
             self._hold = self._loop.call_later(min(hold_s for hold_s, _ in held), self._end_hold)
@@ -87,43 +92,70 @@ class WorkerPool:
         self._hold = None
         self._dispatch()
 
-    def _start(self, lane: Lane, batch: list[Work]) -> None:
+    def _start(self, lane: Lane, now: float) -> None:
+        """Hand the next run of a lane to the threads, and the short ones after it if no other thread is free."""
+        batches: list[list[Work]] = []
+        forecast_s = 0.0
+        while True:
+            run_s = lane.next_run_s()
+            if batches and (self._free > 1 or not lane.waiting[0] or forecast_s + run_s > _JOB_S):
+                break
+            batch = lane.take_batch(now)
+            if batch:
+                batches.append(batch)
+                forecast_s += run_s
+            if not lane.waiting_rows:
+                break
+        if not batches:
+            return
         self._free -= 1
-        lane.running += 1
         self._virtual_s = max(self._virtual_s, lane.virtual_s)
-        # Charged by forecast now, so that a second thread sees it, and corrected when the run has ended.
-        forecast_s = lane.curve.estimate(sum(work.rows for work in batch)) / lane.limits.weight
-        lane.virtual_s += forecast_s
-        self._running[id(batch)] = (lane, batch, forecast_s)
-        self._jobs.put((lane, batch))
+        # Charged by forecast now, so that a second thread sees it, and corrected when the runs have ended.
+        job = Job(lane, batches, forecast_s / lane.limits.weight)
+        lane.virtual_s += job.forecast_s
+        lane.handed[job] = self._running[job] = None
+        self._jobs.put(job)
 
     def _work(self, slot: int) -> None:
         while True:
             job = self._jobs.get()
             if job is None:
                 return
-            self._run(slot, *job)
+            self._run(slot, job)
             # A waiting thread must not keep the last model in memory.
             del job
 
-    def _run(self, slot: int, lane: Lane, batch: list[Work]) -> None:
-        self.recorder.begin(slot, lane.digest)
-        start = thread_time()
-        outcomes = run_batch(lane.runner, batch)
-        spent = thread_time() - start
-        self.recorder.end(slot)
+    def _run(self, slot: int, job: Job) -> None:
+        lane = job.lane
+        for index, handed in enumerate(job.batches):
+            job.begun = index + 1
+            # Some may have been given up while they waited for this thread.
+            batch = job.batches[index] = [work for work in handed if not work.settled]
+            if not batch:
+                job.results.append(([], 0.0))
+                continue
+            self.recorder.begin(slot, lane.digest)
+            began = monotonic()
+            for work in batch:
+                work.started = began
+            start = thread_time()
+            outcomes = run_batch(lane.runner, batch)
+            job.results.append((outcomes, thread_time() - start))
+            self.recorder.end(slot)
         # The loop may be gone when a long run ends after the server was closed.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._finish, lane, batch, outcomes, spent)
+            self._loop.call_soon_threadsafe(self._finish, job)
 
-    def _finish(self, lane: Lane, batch: list[Work], outcomes: list[Outcome], spent_s: float) -> None:
+    def _finish(self, job: Job) -> None:
+        lane = job.lane
         self._free += 1
-        lane.running -= 1
-        _, _, forecast_s = self._running.pop(id(batch))
-        lane.virtual_s -= forecast_s
+        del self._running[job], lane.handed[job]
+        lane.virtual_s -= job.forecast_s
         # The thread gets its next batch before these answers are written: it would idle meanwhile.
         self._dispatch()
-        lane.deliver(batch, outcomes, spent_s)
+        for batch, (outcomes, spent_s) in zip(job.batches, job.results, strict=True):
+            if batch:
+                lane.deliver(batch, outcomes, spent_s)
 
     def _sweep_deadlines(self) -> None:
         """Answer works whose deadline passed while they waited or ran; a run that goes on is only unwatched."""
@@ -131,12 +163,12 @@ class WorkerPool:
         now = self._loop.time()
         for lane in list(self._lanes):
             lane.expire(now)
-        for lane, batch, _ in list(self._running.values()):
-            for work in batch:
+        for job in list(self._running):
+            for work in (work for batch in job.batches for work in batch):
                 if work.deadline < now and not work.settled:
-                    lane.counts.expired += 1
+                    job.lane.counts.expired += 1
                     work.settle(
-                        None, DeadlinePassed(f"Model '{lane.name}': the deadline passed during the run.")
+                        None, DeadlinePassed(f"Model '{job.lane.name}': the deadline passed during the run.")
                     )
         if (self._lanes or self._running) and not self._closed:
             self._sweep = self._loop.call_later(_SWEEP_S, self._sweep_deadlines)
@@ -144,7 +176,8 @@ class WorkerPool:
     def longest_run_s(self) -> float:
         """Return for how long the oldest run has been going (0.0 if none runs)."""
         now = self._loop.time()
-        return max((now - batch[0].started for _, batch, _ in self._running.values()), default=0.0)
+        runs = (job.batches[job.begun - 1] for job in self._running if job.begun)
+        return max((now - batch[0].started for batch in runs if batch), default=0.0)
 
     def close(self) -> None:
         """Refuse what waits and let the threads end after their current run."""

@@ -52,9 +52,7 @@ from modelworks.serving.tracing import Tracer
 
 _LOOK_S = 1.0
 _COLLECT_EVERY = 10_000
-_INLINE_S, _INLINE_ALONE_S = 0.0003, 0.001
-"""Runs forecast to be shorter stay on the event loop; with one model thread longer ones, for a hop to it and back costs
-more than the second core gains."""
+_SWITCH_S = 0.0005
 _MOST_CONNECTIONS, _OTHER_FILES = 1024, 256
 _HANDSHAKE_S = 10.0
 _log = logging.getLogger("modelworks.serving")
@@ -94,7 +92,6 @@ class Server:
             queue_rows=settings.queue_rows,
             batch_rows=settings.batch_rows,
             wait_s=settings.wait_ms / 1e3,
-            inline_s=_INLINE_ALONE_S if threads == 1 else _INLINE_S,
         )
         self.recorder = FlightRecorder(flight_path(settings.state, os.getpid()), threads + 1)
         self.pool = WorkerPool(loop, threads, self.recorder)
@@ -331,21 +328,24 @@ async def run(
         loop.add_signal_handler(number, stopping.set)
     try:
         started(server, await server.start(listener))
-        spare_the_collector()
+        spare_the_requests()
         await stopping.wait()
     finally:
         answered = await server.stop()
     return answered
 
 
-def spare_the_collector() -> None:
-    """Take what a started server consists of out of the cyclic collector's rounds, and let these be rarer.
+def spare_the_requests() -> None:
+    """Keep the interpreter's own work away from the requests of a started server.
 
-    A request leaves no rings behind; a full round over every module and model would only hold up those under way.
+    What the server consists of is taken out of the cyclic collector's rounds, and these become rarer: a request leaves
+    no rings behind; a full round over every module and model would only hold up those under way.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY, *gc.get_threshold()[1:])
+    # The writer of the observation log and the model threads give the interpreter back sooner to the event loop.
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def new_loop() -> AbstractEventLoop:

@@ -1,0 +1,193 @@
+"""The worker threads: what goes over together, what waits at a thread, and in which order answers come."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelworks.serving.curve import LatencyCurve
+from modelworks.serving.errors import NotReady
+from modelworks.serving.lane import Lane, LaneLimits
+from modelworks.serving.pool import WorkerPool
+from modelworks.serving.work import Outcome, Work
+
+
+class Busy:
+    """A runner that takes so many seconds, behind a gate, and notes what it ran."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.runs: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def run(self, works: Sequence[Work]) -> list[Outcome]:
+        self.gate.wait(10)
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        self.runs.append([int(work.feeds["x"][0]) for work in works])
+        return [(work.feeds, None) for work in works]
+
+
+class Bench:
+    """A pool of some threads and the jobs it hands over."""
+
+    def __init__(self, threads: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pool = WorkerPool(self.loop, threads)
+        self.jobs: list[int] = []
+        put: Callable[[Any], None] = self.pool._jobs.put
+
+        class Watched:
+            get = self.pool._jobs.get
+
+            @staticmethod
+            def put(job: Any) -> None:
+                if job is not None:
+                    self.jobs.append(len(job.batches))
+                put(job)
+
+        self.pool._jobs = Watched()  # type: ignore[assignment]
+        self.answered: list[int] = []
+
+    def lane(self, run_s: float, **limits: Any) -> tuple[Lane, Busy]:
+        curve = LatencyCurve(1)
+        curve.observe(1, run_s)
+        runner = Busy(run_s)
+        limits.setdefault("wait_s", 0.0)
+        return Lane("m", "0" * 64, runner, curve, LaneLimits(**limits), self.loop, self.pool), runner
+
+    def submit(self, lane: Lane, number: int, priority: int = 0) -> None:
+        def done(work: Work, answer: Any, error: Exception | None) -> None:
+            assert error is None
+            self.answered.append(number)
+
+        work = Work({"x": np.array([number])}, 1, None, done, enqueued=self.loop.time(), priority=priority)
+        lane.submit(work)
+
+    async def wait(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.answered) < count:
+                await asyncio.sleep(0.001)
+
+
+def test_short_runs_go_to_the_thread_together_and_answers_keep_their_order() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, runner = bench.lane(0.0004)
+        for number in range(12):
+            bench.submit(lane, number)
+        await bench.wait(12)
+        assert bench.answered == list(range(12))
+        assert runner.runs == [[number] for number in range(12)]
+        assert bench.jobs == [2] * 6
+        assert lane.counts.runs == 12 and lane.counts.inline_runs == 0 and not lane.handed
+        assert not bench.pool._running and bench.pool._free == 1
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_one_short_run_stays_on_the_loop_unless_the_thread_is_at_the_same_model() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, _ = bench.lane(0.0002)
+        bench.submit(lane, 0)
+        await bench.wait(1)
+        assert not bench.jobs and lane.counts.inline_runs == 1
+        for number in range(1, 6):
+            bench.submit(lane, number)
+        await asyncio.sleep(0)
+        bench.submit(lane, 6)
+        await bench.wait(7)
+        assert bench.answered == list(range(7))
+        assert lane.counts.inline_runs == 1
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("run_s", "ahead"), [(0.003, 1), (0.02, 0)])
+def test_one_job_waits_at_a_thread_if_it_is_short(run_s: float, ahead: int) -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, runner = bench.lane(run_s)
+        runner.gate.clear()
+        for number in range(4):
+            bench.submit(lane, number)
+        await asyncio.sleep(0.02)
+        assert len(bench.jobs) == 1 + ahead
+        runner.gate.set()
+        await bench.wait(4)
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_background_work_never_waits_at_a_thread_before_interactive_work() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, runner = bench.lane(0.003)
+        other, _ = bench.lane(0.003)
+        runner.gate.clear()
+        for number in range(3):
+            bench.submit(lane, number, priority=1)
+        await asyncio.sleep(0.02)
+        assert bench.jobs == [1]
+        bench.submit(other, 10)
+        await asyncio.sleep(0.02)
+        runner.gate.set()
+        await bench.wait(4)
+        assert bench.answered.index(10) == 1
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_two_threads_share_short_runs() -> None:
+    async def work() -> None:
+        bench = Bench(2)
+        lane, _ = bench.lane(0.0004)
+        for number in range(4):
+            bench.submit(lane, number)
+        await bench.wait(4)
+        assert bench.jobs[0] == 1
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_what_is_given_up_at_a_thread_is_never_run_and_what_fails_there_is_told() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, runner = bench.lane(0.002)
+        runner.gate.clear()
+        told: list[str] = []
+        works = []
+        for number in range(3):
+            made = Work(
+                {"x": np.array([number])}, 1, None, lambda w, a, e: told.append(type(e).__name__),
+                enqueued=bench.loop.time(),
+            )  # fmt: skip
+            works.append(made)
+            lane.submit(made)
+        await asyncio.sleep(0.02)
+        assert bench.jobs == [1, 1]
+        works[1].cancel()
+        lane.fail_all(NotReady("for a test"))
+        assert told == ["NotReady"]
+        runner.gate.set()
+        while lane.handed:
+            await asyncio.sleep(0.001)
+        assert runner.runs == [[0]]
+        assert told == ["NotReady", "NoneType"]
+        bench.pool.close()
+
+    asyncio.run(work())

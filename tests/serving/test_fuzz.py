@@ -1,10 +1,18 @@
-"""Fuzz: requests made from the OpenAPI document, and mutated bytes on raw sockets. No 500, no crash, limits hold."""
+"""Fuzz: requests made from the OpenAPI document, and mutated bytes on raw sockets. No 500, no crash, limits hold.
+
+MODELWORKS_FUZZ=20 makes twenty times as many requests.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
+import logging
+import os
 import random
+import re
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,14 +23,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving_kit import adder, echo, logarithm, running
 from test_friendly import classifier
+from test_image_door import brightness, encoded
 
-SOURCES = [classifier(), adder(), logarithm(), echo("FP32"), echo("BYTES"), echo("INT64")]
+from modelworks.serving.rpc import frames
+from modelworks.serving.rpc.hpack import encode
+from modelworks.serving.rpc.messages import messages
+
+SOURCES = [classifier(), adder(), logarithm(), echo("FP32"), echo("BYTES"), echo("INT64"), brightness()]
+TIMES = int(os.environ.get("MODELWORKS_FUZZ", "1"))
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with running(
-        tmp_path_factory.mktemp("home"), SOURCES, access_log="off", body_mb=2, observe_share=0.2
+        tmp_path_factory.mktemp("home"), SOURCES, access_log="off", body_mb=2, observe_share=0.2, grpc_port=0
     ) as server:
         yield server
 
@@ -45,7 +59,7 @@ def schema(served: Any) -> Any:
 
 
 @given(data=st.data())
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_the_document_allows_is_answered_as_it_says(data: Any, served: Any, schema: Any) -> None:
     operation = data.draw(st.sampled_from(schema))
     case = data.draw(operation.as_strategy())
@@ -58,7 +72,9 @@ def test_whatever_the_document_allows_is_answered_as_it_says(data: Any, served: 
         assert response.json()["error"].startswith("MW")
 
 
-def _requests(token: str) -> list[bytes]:
+def _requests(token: str, routes: list[Any]) -> list[bytes]:
+    """Return a request for each kind of body, and one without a body for every route."""
+    picture = base64.b64encode(encoded("PNG")).decode()
     bodies = [
         {"inputs": [{"name": "numbers", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]},
         {"rows": [{"age": 31, "city": "Bern", "joined": "2024-01-01"}], "explain": True},
@@ -67,12 +83,22 @@ def _requests(token: str) -> list[bytes]:
             "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
         },
         {"version": "1", "share": 0.5},
+        {"rows": [{"photo": picture}, {"photo": [[[1, 2, 3]]]}], "timeout_ms": 900},
+        {"models": ["churn"], "rows": [{"age": 31}]},
+        [{"key": "a", "value": {"b": [1.5]}, "row": 3, "kind": "correction"}],
+        {"deadline_ms": 900, "nan": "missing", "redact": ["age"]},
+        {"ready": True},
     ]  # fmt: skip
     paths = (
         "/v2/models/adder/infer",
         "/v1/models/churn/predict",
         "/v2/models/echo_bytes/infer",
         "/v1/endpoints/adder/canary",
+        "/v1/models/brightness/predict",
+        "/v1/predict",
+        "/v1/models/churn/outcomes",
+        "/v1/endpoints/churn/configure",
+        "/v2/repository/index",
     )
     made = []
     for path, body in zip(paths, bodies, strict=True):
@@ -82,9 +108,12 @@ def _requests(token: str) -> list[bytes]:
             f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         )
         made.append(head.encode() + data)
-    made.append(
-        f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-    )
+    for route in routes:
+        if route.pattern.endswith(("/remove", "/unload")):
+            continue
+        path = route.pattern.replace("{model}", "adder").replace("{version}", "1")
+        head = f"{route.method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        made.append(head.encode())
     chunked = made[0].partition(b"\r\n\r\n")
     head = b"\r\n".join(line for line in chunked[0].split(b"\r\n") if not line.startswith(b"Content-Length"))
     made.append(
@@ -122,13 +151,15 @@ def _mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_mutated_bytes_never_crash_the_server(served: Any, part: int) -> None:
+def test_mutated_bytes_never_crash_the_server(
+    served: Any, part: int, caplog: pytest.LogCaptureFixture
+) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)
     rng = random.Random(seed)
-    originals = _requests(served.token)
+    originals = _requests(served.token, served.server.application.routes)
     files = psutil.Process().num_fds()
-    for _ in range(250):
+    for _ in range(250 * TIMES):
         data = b"".join(_mutate(rng.choice(originals), rng) for _ in range(rng.randint(1, 3)))
         with socket.create_connection((served.address.host, served.address.port), timeout=5) as sock:
             sock.sendall(data)
@@ -140,6 +171,7 @@ def test_mutated_bytes_never_crash_the_server(served: Any, part: int) -> None:
             except (ConnectionResetError, TimeoutError):
                 pass
         assert b"HTTP/1.1 500" not in found, (seed, data, found)
+        assert not caplog.records, (seed, data, caplog.records[0].getMessage(), caplog.records[0].exc_info)
     assert served.request("GET", "/v2/health/ready", token=None)[0] == 200
     assert served.infer("adder", [[1, 2, 3]])[0] == 200
     assert served.on_loop(lambda: served.server.http.bodies_bytes) == 0
@@ -188,7 +220,7 @@ _BODY = st.fixed_dictionaries(
     st.binary(max_size=20),
     st.booleans(),
 )
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_bodies_almost_like_the_protocol(
     served: Any, body: Any, model: str, tail: bytes, binary: bool
 ) -> None:
@@ -204,7 +236,7 @@ def test_bodies_almost_like_the_protocol(
 @given(
     st.binary(max_size=120), st.sampled_from(["ModelInfer", "ModelReady", "ModelMetadata", "RepositoryIndex"])
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_bytes_as_a_message_end_in_a_status(served: Any, message: bytes, method: str) -> None:
     from modelworks.serving.rpc.service import RpcService
     from modelworks.serving.rpc.statuses import Status
@@ -227,3 +259,80 @@ def test_any_bytes_as_a_message_end_in_a_status(served: Any, message: bytes, met
     service = RpcService(served.server.access, served.server.plane, served.server.repository)
     served.on_loop(lambda: service.handle(Call()))
     assert outcome and outcome[0] is not Status.INTERNAL
+
+
+def test_the_document_names_every_route(served: Any) -> None:
+    document = served.request("GET", "/openapi.json", token=None)[1]
+    named = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert named == {(route.method, route.pattern) for route in served.server.application.routes}
+    assert not [path for _, path in named if re.search(r"[^\w/{}.]", path)]
+
+
+def _frames(token: str) -> list[bytes]:
+    """Return what clients of the gRPC port send: calls of every kind, and the connection's own frames."""
+    infer = messages().ModelInferRequest(model_name="adder")
+    infer.inputs.add(name="numbers", datatype="FP32", shape=[1, 3])
+    infer.raw_input_contents.append(b"\0" * 12)
+    bodies = {
+        "/inference.GRPCInferenceService/ModelInfer": infer.SerializeToString(),
+        "/inference.GRPCInferenceService/ModelStreamInfer": infer.SerializeToString(),
+        "/inference.GRPCInferenceService/ModelMetadata": b"\x0a\x05adder",
+        "/grpc.health.v1.Health/Check": b"",
+        "/grpc.health.v1.Health/Watch": b"",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": b"\x3a\0",
+    }
+    made = []
+    for number, (path, body) in enumerate(bodies.items()):
+        fields = {
+            ":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost", "te": "trailers",
+            "content-type": "application/grpc", "grpc-timeout": "1S", "authorization": f"Bearer {token}",
+        }  # fmt: skip
+        block = encode([(name.encode(), value.encode()) for name, value in fields.items()])
+        stream = 2 * number + 1
+        made.append(
+            frames.frame(frames.HEADERS, frames.END_HEADERS, stream, block)
+            + frames.frame(frames.DATA, frames.END_STREAM, stream, frames.framed(body))
+        )
+    made += [
+        frames.settings({frames.INITIAL_WINDOW: 20, frames.MAX_FRAME: 20_000}),
+        frames.frame(frames.PING, 0, 0, b"12345678"),
+        frames.window_update(0, 1000),
+        frames.window_update(1, 1000),
+        frames.frame(frames.RST_STREAM, 0, 1, b"\0\0\0\x08"),
+        frames.frame(frames.PRIORITY, 0, 1, b"\0\0\0\0\x10"),
+        frames.frame(frames.GOAWAY, 0, 0, b"\0" * 8),
+    ]
+    return made
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_mutated_frames_never_crash_the_server(
+    served: Any, part: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    originals = _frames(served.token)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(250 * TIMES):
+            parts = [rng.choice(originals) for _ in range(rng.randint(1, 8))]
+            sent = b"".join(_mutate(item, rng) if rng.random() < 0.5 else item for item in parts)
+            with socket.create_connection(("127.0.0.1", served.address.grpc_port), timeout=5) as sock:
+                try:
+                    sock.sendall(frames.PREFACE + frames.settings({}) + sent)
+                    sock.shutdown(socket.SHUT_WR)
+                    while sock.recv(65536):
+                        pass
+                except (ConnectionError, TimeoutError):
+                    pass
+    assert not caplog.records, (seed, caplog.records[0].getMessage(), caplog.records[0].exc_info)
+    carrier = served.server._rpc
+    for _ in range(100):
+        if served.on_loop(lambda: not carrier.connections and not carrier.bodies_bytes):
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError((seed, "connections or bytes were left behind"))
+    assert served.on_loop(lambda: served.server.plane.in_flight) == 0
+    assert served.on_loop(lambda: len(carrier.service.health._watchers)) == 0
+    assert served.infer("adder", [[1, 2, 3]])[0] == 200

@@ -34,7 +34,7 @@ HEALTH = "/grpc.health.v1.Health/Check"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    models = [adder(), classifier(), brightness(), echo("FP32"), echo("INT64")]
+    models = [adder(), classifier(), brightness(), echo("FP32"), echo("INT64"), echo("BYTES")]
     with running(tmp_path_factory.mktemp("home"), models, grpc_port=0, access_log="off") as server:
         yield server
 
@@ -157,6 +157,28 @@ def test_lengths_and_numbers_of_thousands_of_digits_are_refused(served: Any) -> 
         answer = send(served, data)
         assert statuses(answer) == [400], (name, answer[-300:])
         assert len(answer) < 6000, name
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/models/adder/outcomes", b'{"key":"\xa2","value":1}'),
+        ("/v2/repository/index", b'{"a":"\xff"}'),
+        (
+            "/v2/models/echo_bytes/infer",
+            b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,1],"data":["\xff"]}]}',
+        ),
+        (
+            "/v2/models/adder/infer",
+            b'{"inputs":[{"name":"numbers","datatype":"FP32","shape":[1,3],"data":["\xff"]}]}',
+        ),
+        ("/v1/models/churn/predict", b'{"rows":[{"city":"\xff"}]}'),
+        ("/v1/predict", b'{"models":["\xff"],"rows":[]}'),
+        ("/v1/endpoints/adder/configure", b'{"nan":"\xff"}'),
+    ],
+)
+def test_text_that_is_not_utf_8_is_refused(served: Any, path: str, body: bytes) -> None:
+    assert statuses(send(served, post(served, path, body, CLOSE))) == [400]
 
 
 def test_a_setting_that_cannot_be_used_is_not_recorded(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from modelworks.serving.errors import BadRequest, RequestTooLarge
 from modelworks.serving.images import ImageDecoder, images_of
 from modelworks.serving.mixed import MixedFeeds
 from modelworks.serving.model import Answer
-from modelworks.serving.tensors import DTYPES, Array, check_shape, to_list
+from modelworks.serving.tensors import DTYPES, UNREADABLE, Array, check_shape, to_list
 
 Rows = Sequence[Mapping[str, Any]]
 REQUEST_PIXELS = 128 * 10**6
@@ -71,12 +71,12 @@ class RowReader:
         if self._quick is not None:
             try:
                 return self._quick(raw)
-            except (msgspec.DecodeError, OverflowError, RecursionError, UnicodeDecodeError):
+            except (*UNREADABLE, OverflowError):
                 # The slow way accepts a little more (texts as date-times, "" as missing) and explains the rest.
                 pass
         try:
             rows = msgspec.json.decode(raw, type=list[dict[str, Any]])
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BadRequest(f"'rows' is not a list of objects: {str(error)[:150]}.", code="MW1402") from None
         return self.pack(rows, until)
 

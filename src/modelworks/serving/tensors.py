@@ -34,6 +34,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 _LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 _NAMES = {dtype.char: name for name, dtype in DTYPES.items()}
+UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What reading JSON of others may raise."""
 _MOST_ELEMENTS = 2**48
 _LARGEST_AXIS = 2**63
 _HUMAN = {"BOOL": "true or false", "BYTES": "a text"} | {
@@ -122,7 +124,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | msgs
     """
     try:
         values: list[Any] = _FLAT[datatype].decode(data)
-    except (msgspec.ValidationError, RecursionError):
+    except UNREADABLE:
         values = _flatten(name, datatype, data)
     if len(values) != elements(shape):
         raise BadRequest(
@@ -152,7 +154,7 @@ def _flatten(name: str, datatype: str, data: bytes | msgspec.Raw) -> list[Any]:
         nested: Any = msgspec.json.decode(data)
     except RecursionError:
         raise BadRequest(f"Input '{name}': the list is nested too deeply.", code="MW1406") from None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadRequest(f"Input '{name}': {str(error)[:100]}.", code="MW1405") from None
     if not isinstance(nested, list):
         raise BadRequest(f"Input '{name}': 'data' must be a list.", code="MW1404")

@@ -14,6 +14,7 @@ from modelworks.serving.metrics import exposition
 from modelworks.serving.model import ModelSource
 from modelworks.serving.rest.application import Application, Call, Route
 from modelworks.serving.rest.message import Response
+from modelworks.serving.tensors import UNREADABLE
 
 _ENCODE = msgspec.json.Encoder().encode
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -213,5 +214,5 @@ class AdministrationRoutes:
 def _body(call: Call, kind: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(call.body or b"{}", type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadRequest(f"The body does not fit: {str(error)[:150]}.", code="MW1402") from None

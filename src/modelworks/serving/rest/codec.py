@@ -13,6 +13,7 @@ from modelworks.serving.model import Answer
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import (
     DTYPES,
+    UNREADABLE,
     Array,
     check_shape,
     datatype_of,
@@ -96,7 +97,7 @@ def decode(body: bytes, json_length: str | None, signature: Signature) -> Asked:
         body = body[: int(json_length)]
     try:
         request = _BODY.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadRequest(
             f"The body is not an inference request: {str(error)[:200]}.", code="MW1402"
         ) from None

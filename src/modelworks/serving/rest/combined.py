@@ -27,7 +27,7 @@ from modelworks.serving.rest.protocol import BodyForm
 from modelworks.serving.rest.statuses import error_text
 from modelworks.serving.routing import Target
 from modelworks.serving.rows import RowReader, predictions
-from modelworks.serving.tensors import Array
+from modelworks.serving.tensors import UNREADABLE, Array
 
 _ENCODE = msgspec.json.Encoder().encode
 _MOST_MODELS = 10_000
@@ -125,7 +125,7 @@ class CombinedRoutes:
         try:
             asked = _BODY.decode(body)
             plan = self._plan(bytes(asked.models), call.principal)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BadRequest(
                 f'The body is not {{"models": [name, ...], "rows": [...]}}: {str(error)[:150]}.',
                 code="MW1402",

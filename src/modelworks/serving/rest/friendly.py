@@ -24,7 +24,7 @@ from modelworks.serving.rest.message import Response
 from modelworks.serving.routing import Target
 from modelworks.serving.rows import RowReader, predictions
 from modelworks.serving.status import model_card
-from modelworks.serving.tensors import Array
+from modelworks.serving.tensors import UNREADABLE, Array
 
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -137,7 +137,7 @@ class FriendlyRoutes:
         name = call.arguments["model"]
         try:
             asked = _PREDICT.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise BadRequest(
                 f'The body is not {{"rows": [{{"column": value, ...}}, ...]}}: {str(error)[:150]}.',
                 code="MW1402",
@@ -246,7 +246,7 @@ class FriendlyRoutes:
         self._plane.resolve(name)
         try:
             sent = msgspec.json.decode(call.body, type=OutcomeBody | list[OutcomeBody])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise BadRequest(f"The body is not an outcome: {str(error)[:150]}.", code="MW1402") from None
         outcomes = sent if isinstance(sent, list) else [sent]
         entries = [

@@ -150,7 +150,7 @@ SCHEMAS: dict[str, Any] = {
         "properties": {
             "nan": {"type": ["string", "null"], "enum": ["missing", "refuse", None]},
             "priority": {"type": ["string", "null"], "enum": ["interactive", "background", None]},
-            "deadline_ms": {"type": ["number", "null"], "exclusiveMinimum": 0},
+            "deadline_ms": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e9},
             "pin": {"type": ["boolean", "null"]},
             "guard": {
                 "type": ["boolean", "null"],
@@ -159,7 +159,7 @@ SCHEMAS: dict[str, Any] = {
             "observe": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
             "audit": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
             "redact": {"type": ["array", "null"], "items": {"type": "string"}},
-            "retention_days": {"type": ["number", "null"], "exclusiveMinimum": 0},
+            "retention_days": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e9},
         },
     },
     "Any": {"type": "object", "additionalProperties": True},

@@ -19,6 +19,7 @@ from modelworks.serving.rest.application import Application, Call, Route
 from modelworks.serving.rest.codec import Asked, decode, encode, key_of, priority_of, timeout_of
 from modelworks.serving.rest.message import Response
 from modelworks.serving.routing import Target
+from modelworks.serving.tensors import UNREADABLE
 
 _ENCODE = msgspec.json.Encoder().encode
 _OCTETS = b"application/octet-stream"
@@ -269,7 +270,7 @@ def _object(body: bytes) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise BadRequest("The body is not a JSON object.", code="MW1402") from None
 
 

@@ -12,14 +12,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from serving_kit import adder, echo, running
-from test_friendly import classifier
+from test_friendly import _Target, classifier
 from test_http2 import Raw, _assert_clean
 from test_image_door import brightness
 
+from modelworks.serving.mixed import MixedFeeds
+from modelworks.serving.observations import ObservationLog
+from modelworks.serving.observed import ObservationLimits, weight
 from modelworks.serving.rest.chunks import ChunkDecoder
 from modelworks.serving.rest.heads import BadHead, HeadParser
 from modelworks.serving.rpc import frames
@@ -317,3 +322,29 @@ def test_large_compressed_rows_are_taken_and_bombs_are_not(served: Any) -> None:
         assert (status, answer["error"][:6]) == (413, "MW2310")
         status, answer, _ = served.request("POST", path, packed[:-9], headers=headers)
         assert (status, answer["error"][:6]) == (400, "MW1412")
+
+
+def test_large_requests_that_wait_to_be_logged_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two thousand might wait, however large they were."""
+    monkeypatch.setattr(ObservationLog, "_write", lambda self: None)
+    log = ObservationLog(
+        tmp_path, observe_share=1.0, audit_share=0.0, limits=ObservationLimits(waiting_bytes=1000)
+    )
+    images = [np.zeros((4, width, 3), np.uint8) for width in (10, 20)]
+    mixed = SimpleNamespace(feeds=MixedFeeds("x", images, {}))
+    texts = SimpleNamespace(feeds={"x": np.array([["a" * 400]], object)})
+    assert (weight(mixed.feeds), weight(texts.feeds)) == (360 + 16, 400 + 8)
+    dropped = []
+    for work in (mixed, texts, mixed, texts):
+        log.offer(_Target, work, {"y": np.ones(1, np.float32)}, None, 0.001)  # type: ignore[arg-type]
+        dropped.append(log.counts.dropped)
+    assert dropped == [0, 0, 1, 2]
+    large = SimpleNamespace(feeds={"x": np.zeros((1, 5000), np.float32)})
+    log._taken_bytes = log._kept_bytes
+    log.offer(_Target, large, {"y": np.ones(1, np.float32)}, None, 0.001)  # type: ignore[arg-type]
+    log.offer(_Target, texts, {"y": np.ones(1, np.float32)}, None, 0.001)  # type: ignore[arg-type]
+    # One that is larger than all that may wait is no less likely to be kept where nothing waits.
+    assert log.counts.dropped == 3
+    log.close()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from serving_kit import adder, running
 
+from modelworks.core.errors import TrustError
 from modelworks.serving.metrics import exposition
 from modelworks.serving.siblings import Siblings, _short, merged
 
@@ -65,3 +66,21 @@ def test_a_dead_worker_is_forgotten_and_a_silent_one_is_left_out(
 def test_a_long_path_gets_a_short_one() -> None:
     assert len(str(_short(Path("/" + "x" * 200)))) < 100
     assert _short(Path("/short")) == Path("/short")
+
+
+@pytest.mark.parametrize("planted", ["writable", "link"])
+def test_workers_do_not_meet_where_others_can_write(tmp_path: Path, planted: str) -> None:
+    """A socket that somebody else put there would be sent the server's own token."""
+    folder = tmp_path / "workers"
+    if planted == "writable":
+        folder.mkdir()
+        folder.chmod(0o777)
+    else:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+
+    async def listen() -> None:
+        await Siblings(tmp_path, "token").listen(asyncio.Protocol)
+
+    with pytest.raises(TrustError, match="Other users of this machine can write"):
+        asyncio.run(listen())

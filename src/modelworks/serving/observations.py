@@ -28,6 +28,7 @@ from modelworks.serving.observed import (
     columns_of,
     make_small,
     schema_of,
+    weight,
 )
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import Array
@@ -86,6 +87,7 @@ class ObservationLog:
         self._waiting: deque[Drawn] = deque()
         # Each is written by one thread: what waits is the difference.
         self._kept = self._taken = 0
+        self._kept_bytes = self._taken_bytes = 0
         self._wake = threading.Event()
         self._closing = False
         self._open: dict[tuple[str, str], Open] = {}
@@ -144,9 +146,16 @@ class ObservationLog:
         if room < len(chosen):
             self.counts.dropped += len(chosen) - max(0, room)
             chosen = chosen[: max(0, room)]
+        size = weight(work.feeds) if chosen else 0
+        if size and self._kept_bytes > self._taken_bytes:
+            held = self._kept_bytes - self._taken_bytes
+            if held + size > self.limits.waiting_bytes:
+                self.counts.dropped += len(chosen)
+                return
         if chosen:
             self._kept += len(chosen)
-            self._waiting.append(Drawn(chosen, work.feeds, answers, key, self._clock.wall(), latency_s))
+            self._kept_bytes += size
+            self._waiting.append(Drawn(chosen, work.feeds, answers, key, self._clock.wall(), latency_s, size))
             if len(self._waiting) == 1:
                 self._wake.set()
 
@@ -207,6 +216,7 @@ class ObservationLog:
                 if item.rows >= self.limits.file_rows:
                     self._save((seen.endpoint, seen.digest))
             self._taken += len(drawn.chosen)
+            self._taken_bytes += drawn.size
 
     def _flush(self, *, every: bool) -> None:
         """Close the files that are due, the oldest first; not more at once than a fifth of a second's work."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class ObservationLimits:
 
     Attributes:
         waiting: Requests that may wait to be written; more are dropped and counted.
+        waiting_bytes: Bytes of their inputs that may wait, beyond the first; more are dropped and counted.
         rows: Rows of one request that are kept.
         values: Values of one row of a tensor that are kept; larger tensors are kept as their digest.
         flush_s: Longest time a request waits to be written.
@@ -38,6 +39,7 @@ class ObservationLimits:
     """
 
     waiting: int = 2048
+    waiting_bytes: int = 64 * 2**20
     rows: int = 256
     values: int = 1024
     flush_s: float = 2.0
@@ -55,6 +57,7 @@ class Drawn:
     Attributes:
         chosen: Of each: what answered, where its answer stands, and whether it is of the audit share.
         answers: The answers of the request; some make one only when it is looked at.
+        size: Bytes its inputs keep in memory.
     """
 
     chosen: list[tuple[Target, int, bool]]
@@ -63,6 +66,7 @@ class Drawn:
     key: str | None
     wall: float
     latency_s: float
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -91,6 +95,18 @@ class Open:
     rows: int = 0
     bytes: int = 0
     parts: list[Seen] = field(default_factory=list)
+
+
+def weight(feeds: Mapping[str, Array]) -> int:
+    """Return about how many bytes a request's inputs keep in memory."""
+    total = 0
+    for array in feeds.values():
+        total += array.nbytes
+        if array.dtype == object:
+            total += sum(
+                item.nbytes if isinstance(item, np.ndarray) else len(item) for item in array.ravel().tolist()
+            )
+    return total
 
 
 def schema_of(signature: Signature) -> Any:

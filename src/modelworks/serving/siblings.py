@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from modelworks.core.errors import TrustError
 
 _LONGEST_PATH = 90
 _WAIT_S = 2.0
@@ -36,8 +39,20 @@ class Siblings:
         self._listener: asyncio.Server | None = None
 
     async def listen(self, connection: Callable[[], asyncio.Protocol]) -> None:
-        """Answer the others from now on."""
+        """Answer the others from now on.
+
+        Raises:
+            TrustError: Others of this machine could put a socket of theirs beside ours, and be sent our token.
+        """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = self._folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise TrustError(
+                "Other users of this machine can write where the workers meet.",
+                code="MW3415",
+                where=str(self._folder),
+                hint="remove it",
+            )
         self._own.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_unix_server(connection, str(self._own))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelworks.serving.rpc.carrier import RpcCarrier
 
 _LINGER_S = 1.0
+_LATE_BYTES = 256
 _CALL_FORGIVES = 50
 """A client needs a few frames of the connection's own, and cancels now and then, for each call that ends."""
 _NEVER = float("inf")
@@ -146,10 +147,11 @@ class Http2Connection(asyncio.Protocol):
             call = self.calls.get(stream)
             if call is None and (not stream or stream > self._last):
                 raise ConnectionBroken(Code.PROTOCOL_ERROR, "data of a call that never began")
-            if start == end or call is None:
-                self._count_idle(1)
-            else:
+            if call is not None and start < end:
                 self._forgive(1)
+            elif end - start < _LATE_BYTES:
+                # What was on its way when a call was answered early comes in larger frames.
+                self._count_idle(1)
             self._inflow.take(call, flags, data, start, end)
             return
         if kind == frames.HEADERS:

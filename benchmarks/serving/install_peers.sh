@@ -11,4 +11,6 @@ make plain fastapi==0.165.0 "uvicorn[standard]==0.54.0" grpcio==1.85.3 "tritoncl
 make mlserver mlserver==1.7.1 onnxruntime==1.32.0
 make bentoml bentoml==1.4.40 onnxruntime==1.32.0
 make litserve litserve==0.2.19 onnxruntime==1.32.0
+make triton "numpy<2" onnxruntime==1.32.0
+"$folder/triton/bin/pip" install -q --no-deps nvidia-pytriton==0.7.0
 make ray "ray[serve]==2.60.0" onnxruntime==1.32.0

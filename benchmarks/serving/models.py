@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +140,30 @@ def write_models(folder: Path) -> dict[str, Model]:
     for model in made.values():
         (folder / f"{model.name}.onnx").write_bytes(model.onnx)
         (folder / f"{model.name}.json").write_text(json.dumps(model.signature.to_json()))
+        write_triton(folder, model)
         if model.name != TEXT:
             write_package(folder, model)
     return made
+
+
+def write_triton(folder: Path, model: Model) -> None:
+    """Write ``<folder>/triton/<name>``: a model repository for Triton's Python backend, as the exporter does.
+
+    Only the queue waits for nobody: the exporter's half millisecond would be in every answer to one connection.
+    """
+    from modelworks.packaging.exporters import triton
+
+    place = folder / "triton" / model.name / model.name
+    (place / "1").mkdir(parents=True)
+    config = triton.model_config(model.name, model.signature, triton.PYTHON, "0" * 64)
+    queue = "dynamic_batching { max_queue_delay_microseconds: 500 }"
+    assert queue in config
+    (place / "config.pbtxt").write_text(config.replace(queue, "dynamic_batching { }"))
+    (place / "labels.txt").write_text("".join(f"{name}\n" for name in model.signature.classes))
+    (place / "1" / "model.onnx").write_bytes(model.onnx)
+    (place / "1" / "model.py").write_bytes(triton.model_script())
+    digest = hashlib.sha256(model.onnx).hexdigest()
+    (place / "manifest.json").write_text(json.dumps({"files": {"model.onnx": {"sha256": digest}}}))
 
 
 def write_package(folder: Path, model: Model) -> None:

@@ -55,6 +55,8 @@ KINDS = (
          forms=("json",), path="/infer", package="bentoml"),
     Kind(name="litserve", environment="litserve", command=("litserve_server.py",), forms=("json",), path="/infer",
          package="litserve"),
+    Kind(name="triton (python)", environment="triton", command=("triton_server.py",),
+         forms=("json", "binary", "grpc"), path=_OIP, package="nvidia-pytriton"),
     Kind(name="ray serve", environment="ray", command=("ray_server.py",), forms=("json",), path="/infer",
          package="ray"),
 )  # fmt: skip

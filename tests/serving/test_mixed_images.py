@@ -15,14 +15,17 @@ import pytest
 from onnx import helper
 from serving_kit import graph, package_of, running, source
 from test_image_door import bomb, brightness, encoded
+from test_sample_models import length_of_text
 
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.signature import Tensor
 from modelworks.serving import rows as reading
+from modelworks.serving.client import Client
 from modelworks.serving.errors import DeadlinePassed, RequestTooLarge
 from modelworks.serving.images import ImageDecoder
 from modelworks.serving.mixed import MOST_PASSES, MixedFeeds, run_mixed
 from modelworks.serving.model import MemorySource
+from modelworks.serving.samples import sample_feeds, stacks
 from modelworks.serving.work import GraphRunner, Work
 
 SIZES = ((8, 6), (3, 5), (20, 4))
@@ -261,3 +264,29 @@ def test_a_package_asked_without_a_server_takes_them_too(tmp_path: Path) -> None
     assert [item["prediction"] for item in answers] == pytest.approx([0, 20, 40, 60, 80])
     with pytest.raises(DataError, match="the model has no column 'foto'"):
         asker.answer_rows([{"foto": values[0]}])
+
+
+def test_the_client_sends_bytes_and_arrays(served: Any) -> None:
+    rows = [
+        {"photo": encoded("PNG", SIZES[0], (9, 9, 9))},
+        {"photo": np.full((3, 4, 3), 30, np.uint8)},
+        {"photo": text("PNG", SIZES[1], 60)},
+    ]
+    with Client(f"http://127.0.0.1:{served.address.port}", token=served.token) as client:
+        found = client.predict("brightness", rows)
+        assert [item["prediction"] for item in found] == pytest.approx([9, 30, 60])
+        with pytest.raises(TypeError, match="object cannot be sent as JSON"):
+            client.predict("brightness", [{"photo": object()}])
+
+
+@pytest.mark.parametrize("model", ["image", "text"])
+def test_samples_of_different_sizes_are_batched_all_the_same(model: str) -> None:
+    """Two golden rows of different sizes could not be stacked, so such models were never batched."""
+    if model == "image":
+        made, rows = brightness(), [{"photo": np.full((4, size, 3), size, np.uint8)} for size in (5, 9)]
+    else:
+        made, rows = length_of_text(), [{"review": "good"}, {"review": "better"}]
+    samples = sample_feeds(made.signature, {"rows": rows})
+    assert stacks(GraphSession(made.onnx), made.signature, samples)
+    one, other = (next(iter(feeds.values())) for feeds in samples)
+    assert one.shape == other.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -104,6 +105,13 @@ class Client:
         explain: bool = False,
     ) -> list[dict[str, Any]]:
         """Return one plain object per row; with ``explain`` each has its ``explanation``.
+
+        Args:
+            model: Name of an endpoint.
+            rows: Column name -> value; an image is its bytes (JPEG, PNG, ...) or its pixels as an array.
+            key: Names the subject.
+            version: Which version; the one that answers when empty.
+            explain: Whether to say what moved each answer.
 
         Raises:
             BadRequest: A row does not fit; names row and column.
@@ -214,7 +222,7 @@ class Client:
         Raises:
             ModelworksError: What the server refused, as the kind its status stands for.
         """
-        sent = json.dumps(body).encode() if body is not None else None
+        sent = json.dumps(body, default=_plain).encode() if body is not None else None
         data, _ = self._send(method, path, sent, {"Content-Type": "application/json"} if sent else {})
         return json.loads(data) if data else None
 
@@ -264,6 +272,15 @@ def _error(status: int, data: bytes, retry_after: str | None) -> ModelworksError
         kind = Busy if status == 429 else NotReady
         return kind(message, code=code, retry_after_s=float(retry_after or 1))
     return _KINDS.get(status, ExecutionError)(message, code=code)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has no form for: bytes as base64, arrays as lists."""
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
 
 
 def _arrays(data: bytes, json_length: int) -> dict[str, Array]:

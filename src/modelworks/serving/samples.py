@@ -19,13 +19,20 @@ def sample_feeds(signature: Signature, examples: Mapping[str, Any] | None) -> li
     unknown."""
     if examples is not None and all(tensor.columns for tensor in signature.inputs):
         try:
-            return [pack_rows(signature, [row]) for row in list(examples["rows"])[:2]]
+            return _of_one_size([pack_rows(signature, [row]) for row in list(examples["rows"])[:2]])
         except (ModelworksError, KeyError, TypeError):
             return []
     if any(axis < 0 for tensor in signature.inputs for axis in tensor.shape[1:]):
         return []
     random = np.random.default_rng(0)
     return [{tensor.name: _made_up(tensor, random) for tensor in signature.inputs} for _ in range(2)]
+
+
+def _of_one_size(feeds: list[dict[str, Array]]) -> list[dict[str, Array]]:
+    """Return two feeds that can be stacked: where samples differ in size, the second is the first one reversed."""
+    if len(feeds) == 2 and any(array.shape != feeds[1][name].shape for name, array in feeds[0].items()):
+        return [feeds[0], {name: np.ascontiguousarray(array[:, ::-1]) for name, array in feeds[0].items()}]
+    return feeds
 
 
 def _made_up(tensor: Tensor, random: np.random.Generator) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 
-from modelworks.core.signature import TOKENIZER, Tensor
+from modelworks.core.signature import TOKENIZER, Signature, Tensor
 from modelworks.packaging.manifest import MANIFEST
 from modelworks.packaging.package import Package
 
@@ -17,25 +17,30 @@ DATATYPES = {
     "BOOL": "TYPE_BOOL", "UINT8": "TYPE_UINT8",
 }  # fmt: skip
 MAX_BATCH = 1024
-_ONNX_RUNTIME = 'platform: "onnxruntime_onnx"'
-_PYTHON = 'backend: "python"'
+ONNX_RUNTIME = 'platform: "onnxruntime_onnx"'
+PYTHON = 'backend: "python"'
+SCRIPT = "triton_model.py"
 
 
 def triton_files(package: Package) -> dict[str, bytes]:
     """Return path -> bytes of a model repository that holds this one model, for the ONNX Runtime backend."""
-    return _files(package, _ONNX_RUNTIME)
+    return _files(package, ONNX_RUNTIME)
 
 
 def triton_python_files(package: Package) -> dict[str, bytes]:
     """Return the same for the Python backend: the same graph, run by ``1/model.py``."""
-    script = resources.files("modelworks.packaging.exporters") / "triton_model.py"
-    return {**_files(package, _PYTHON), f"{package.manifest.name}/1/model.py": script.read_bytes()}
+    return {**_files(package, PYTHON), f"{package.manifest.name}/1/model.py": model_script()}
+
+
+def model_script() -> bytes:
+    """Return what runs ``model.onnx`` in the Python backend."""
+    return (resources.files("modelworks.packaging.exporters") / SCRIPT).read_bytes()
 
 
 def _files(package: Package, backend: str) -> dict[str, bytes]:
     name = package.manifest.name
     files = {
-        f"{name}/config.pbtxt": _config(package, backend).encode(),
+        f"{name}/config.pbtxt": model_config(name, package.signature, backend, package.digest).encode(),
         f"{name}/1/model.onnx": package.onnx,
         f"{name}/{MANIFEST}": package.files[MANIFEST],
     }
@@ -47,18 +52,25 @@ def _files(package: Package, backend: str) -> dict[str, bytes]:
     return files
 
 
-def _config(package: Package, backend: str) -> str:
-    signature = package.signature
+def model_config(name: str, signature: Signature, backend: str, digest: str) -> str:
+    """Return ``config.pbtxt`` of a model.
+
+    Args:
+        name: Name of the model.
+        signature: Its inputs and outputs.
+        backend: ``ONNX_RUNTIME`` or ``PYTHON``.
+        digest: Identity of its package, for the parameters.
+    """
     lines = [
-        f"name: {_text(package.manifest.name)}",
+        f"name: {_text(name)}",
         backend,
         f"max_batch_size: {MAX_BATCH}",
         *(_tensor("input", tensor, "") for tensor in signature.inputs),
-        *(_tensor("output", tensor, _labels(package, tensor)) for tensor in signature.outputs),
+        *(_tensor("output", tensor, _labels(signature, tensor)) for tensor in signature.outputs),
         "dynamic_batching { max_queue_delay_microseconds: 500 }",
         "instance_group [ { count: 1, kind: KIND_CPU } ]",
         'parameters { key: "intra_op_thread_count", value: { string_value: "1" } }',
-        f'parameters {{ key: "modelworks_package", value: {{ string_value: "{package.digest}" }} }}',
+        f'parameters {{ key: "modelworks_package", value: {{ string_value: "{digest}" }} }}',
     ]
     return "\n".join(lines) + "\n"
 
@@ -72,12 +84,8 @@ def _tensor(what: str, tensor: Tensor, more: str) -> str:
     )
 
 
-def _labels(package: Package, tensor: Tensor) -> str:
-    return (
-        ', label_filename: "labels.txt"'
-        if tensor.name == "probabilities" and package.signature.classes
-        else ""
-    )
+def _labels(signature: Signature, tensor: Tensor) -> str:
+    return ', label_filename: "labels.txt"' if tensor.name == "probabilities" and signature.classes else ""
 
 
 def _text(value: str) -> str:

@@ -17,7 +17,7 @@ from modelworks.core.errors import TaskError
 from modelworks.core.task import Limits, TaskKind
 from modelworks.data.samples.training import TrainingSamples
 from modelworks.serving.heads.split import split_head
-from modelworks.training.heads.choice import FAMILIES, fit_families
+from modelworks.training.heads.choice import FAMILIES, OF_CLASSES, fit_families
 from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import MISSING, HeadTask
 
@@ -45,6 +45,12 @@ def _samples(kind: TaskKind, seed: int = 0, rare: float = 0.5) -> TrainingSample
     )  # fmt: skip
 
 
+def _few_labels(train: TrainingSamples) -> TrainingSamples:
+    target = train.target.copy()
+    target[36:] = {"f": np.nan, "u": MISSING, "i": -1}[target.dtype.kind]
+    return replace(train, target=target)
+
+
 def _head(train: TrainingSamples, **more: object) -> FittedHead:
     (head,) = SampleHeads(**more).fit_all([train], Budget(300), 0)  # type: ignore[arg-type]
     assert isinstance(head, FittedHead)
@@ -57,6 +63,8 @@ def _head(train: TrainingSamples, **more: object) -> FittedHead:
 )
 def test_the_graph_answers_as_the_fitted_head(family: str, kind: TaskKind) -> None:
     train = _samples(kind)
+    if family == "self_trained":
+        train = _few_labels(train)
     head = _head(train, head=family)
     answers = GraphSession(head.onnx).run({"embedding": train.embeddings["b"]})
     if kind is TaskKind.MULTILABEL:
@@ -68,7 +76,7 @@ def test_the_graph_answers_as_the_fitted_head(family: str, kind: TaskKind) -> No
     ((fitted,),) = fit_families(
         Space(train.embeddings["b"]), tasks, forced=family, remembered=10_000, seed=0, budget=Budget(300)
     )
-    used = "ridge" if kind is TaskKind.REGRESSION and family in {"logistic", "prototype"} else family
+    used = "ridge" if kind is TaskKind.REGRESSION and family in OF_CLASSES else family
     assert fitted.family == used and head.diagnostics["head"][0]["family"] == used
     scores = fitted.form.scores(train.embeddings["b"]).astype(np.float64)
     if kind is TaskKind.REGRESSION:
@@ -151,6 +159,8 @@ def test_what_was_compared_is_told_and_one_is_kept() -> None:
     assert sum(item["kept"] for item in members) == 1
     assert all(np.isfinite(item["oof_loss"]) for item in members)
     assert "head on b: held-out log loss" in head.diagnostics["chosen"]
+    few = _head(_few_labels(_samples(TaskKind.BINARY))).diagnostics["members"]
+    assert {"ridge on b", "self_trained on b"} <= {item["name"] for item in few}
 
 
 def test_a_head_that_remembers_keeps_to_the_size_limit() -> None:

@@ -18,6 +18,7 @@ from modelworks.training.heads.logistic import fit_logistic
 from modelworks.training.heads.neighbours import fit_neighbours
 from modelworks.training.heads.prototype import fit_prototypes
 from modelworks.training.heads.ridge import fit_ridge
+from modelworks.training.heads.selftraining import WeightedRidge, fit_self_trained, may_self_train
 from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import HeadTask
 from modelworks.training.ridge import factorise, folds_out
@@ -109,8 +110,11 @@ def test_a_stack_changes_no_task(family: str) -> None:
     some[rng.random(320) < 0.3] = -1
     number = np.where(rng.random(320) < 0.2, np.nan, x[:, 0] + 0.1 * rng.normal(size=320))
     tasks = [_task(y, 3), _task((y == 1).astype(np.int64), 2), _task(some, 2), _task(number, 0)]
-    if family in {"logistic", "prototype"}:
+    if family in choice.OF_CLASSES:
         tasks.pop()
+    if family == "self_trained":
+        few = np.arange(320) < 36
+        tasks = [_task(np.where(few, task.labels, -1), task.classes) for task in tasks]
     space = Space(x)
     together = _all(space, tasks, family)
     for task, heads in zip(tasks, together, strict=True):
@@ -129,7 +133,7 @@ def test_the_family_that_suits_wins() -> None:
     tasks, found = [_task(crossed, 2), _task(straight, 2)], []
     for task, heads in zip(tasks, _all(Space(x), tasks), strict=True):
         losses = losses_of(heads, task, common_rows(heads))
-        found.append(heads[taken(losses)].family)
+        found.append(heads[taken(losses, [head.family for head in heads])].family)
     assert found[0] == "network"
     assert found[1] in {"ridge", "logistic"}
 
@@ -163,9 +167,14 @@ def test_a_later_family_must_be_better_by_more_than_chance() -> None:
     rng = np.random.default_rng(13)
     first = rng.random(200)
     noise = rng.normal(0, 0.3, 200)
-    assert taken([first, first + noise - noise.mean() - 0.005]) == 0
-    assert taken([first, first - 0.2 + 0.1 * noise]) == 1
-    assert taken([first + 1, first, first]) == 1
+    two, three = ["ridge", "network"], ["ridge", "logistic", "network"]
+    assert taken([first, first + noise - noise.mean() - 0.005], two) == 0
+    assert taken([first, first - 0.2 + 0.1 * noise], two) == 1
+    assert taken([first + 1, first, first], three) == 1
+    kin = ["ridge", "self_trained", "network"]
+    assert taken([first, first + noise - noise.mean() - 0.005, first - 0.006], kin) == 1
+    assert taken([first, first + 0.01, first - 0.005 + noise - noise.mean()], kin) == 0
+    assert taken([first, first + 0.01, first - 1], kin) == 2
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -220,7 +229,7 @@ def test_heads_that_held_out_more_are_compared_on_equal_terms() -> None:
 
 def test_networks_are_left_out_where_an_order_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _blobs(400, 5, 2, 11)
-    monkeypatch.setattr(choice, "NETWORKS_CPU_S", 1.0)
+    monkeypatch.setitem(choice.UNASKED_CPU_S, "network", 1.0)
     one, many = _all(Space(x), [_task(y, 2)]), _all(Space(x), [_task(y, 2)] * 20)
     assert "network" in {head.family for head in one[0]}
     assert "network" not in {head.family for head in many[0]}
@@ -232,3 +241,53 @@ def test_with_one_fold_only_ridge_is_left() -> None:
     assert [head.family for head in heads] == ["ridge"]
     (drafts,) = (fit_ridge(Space(x), [_task(y, 2, folds=1)]),)
     assert np.isfinite(drafts[0].scores).all()
+
+
+def test_samples_without_labels_help_where_they_lie_in_clouds() -> None:
+    gains = []
+    for seed in range(5):
+        x, y = _blobs(900, 40, 4, 20 + seed, apart=0.5)
+        few = np.full(900, -1)
+        few[:20] = y[:20]
+        task = _task(few, 4)
+        (trained,), (plain,) = fit_self_trained(Space(x), [task]), fit_ridge(Space(x), [task])
+        right = [(draft.form.scores(x[20:]).argmax(axis=1) == y[20:]).mean() for draft in (trained, plain)]
+        gains.append(right[0] - right[1])
+    assert np.mean(gains) > 0.03
+
+
+def test_self_trained_scores_have_not_seen_the_labels_of_their_fold() -> None:
+    x, y = _blobs(300, 20, 3, 30, apart=0.6)
+    few = np.full(300, -1)
+    few[:40] = y[:40]
+    (draft,) = fit_self_trained(Space(x), [_task(few, 3)])
+    changed = few.copy()
+    changed[:40:5] = (few[:40:5] + 1) % 3
+    (other,) = fit_self_trained(Space(x), [_task(changed, 3)])
+    fold = draft.held % 5 == 0
+    ratio = other.scores[fold] / draft.scores[fold]
+    if draft.setting == other.setting:
+        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-6)
+    assert not np.allclose(other.scores[~fold], draft.scores[~fold])
+
+
+def test_weighted_ridge_is_the_solution_of_its_normal_equations() -> None:
+    rng = np.random.default_rng(31)
+    rows, weight, targets = rng.normal(size=(50, 6)), rng.random(50), rng.normal(size=(50, 2))
+    weights, bias = WeightedRidge(rows, weight).solve(targets, 0.3)
+    w = weight / weight.sum()
+    a = np.hstack([rows, np.ones((50, 1))])
+    expected = np.linalg.solve(
+        a.T @ (a * w[:, None]) + np.diag([0.3] * 6 + [0.0]), a.T @ (targets * w[:, None])
+    )
+    np.testing.assert_allclose(np.vstack([weights, bias]), expected, atol=1e-9)
+
+
+def test_self_training_waits_for_few_labels_and_many_samples() -> None:
+    labels = np.full(400, -1)
+    labels[:40] = np.arange(40) % 2
+    assert may_self_train(_task(labels, 2))
+    assert not may_self_train(_task(labels[:120], 2))
+    labels[:80] = np.arange(80) % 2
+    assert not may_self_train(_task(labels, 2))
+    assert not may_self_train(_task(np.where(labels < 0, np.nan, 0.5), 0))

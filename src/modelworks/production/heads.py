@@ -140,13 +140,22 @@ def _part(
 
 
 def _pool(table: pa.Table, parted: Sequence[_Parted | ModelworksError]) -> npt.NDArray[np.int64]:
-    """Return the rows that train for any task, ascending."""
+    """Return the rows that train for any task, ascending, and where labels are few some that no task has use for.
+
+    A head may learn from samples without a label; those that are sealed for any task are never among them.
+    """
     import numpy as np
 
-    trains = np.zeros(table.num_rows, bool)
+    from modelworks.training.heads.selftraining import ASKED, MOST_A_CLASS
+
+    trains, sealed, few = np.zeros(table.num_rows, bool), np.zeros(table.num_rows, bool), False
     for one in parted:
         if isinstance(one, _Parted):
-            trains[one.split.train] = True
+            trains[one.split.train], sealed[one.split.test] = True, True
+            few |= len(one.split.train) <= MOST_A_CLASS * len(one.target.classes)
+    if few:
+        spare = np.flatnonzero(~trains & ~sealed)
+        trains[spare[:: max(1, -(-len(spare) // ASKED))]] = True
     return np.flatnonzero(trains)
 
 

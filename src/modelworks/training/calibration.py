@@ -11,6 +11,9 @@ Doubles = npt.NDArray[np.float64]
 
 BINS = 128
 """Scores of one task are pooled into so many before they are fitted, each bin at its mean score."""
+FAINT = 0.01
+"""Slope, over scores in units of their spread, that is left where held-out rows speak against the scores: chances are
+those of the class shares, and the order of the scores is kept, since a few rows may err."""
 _STEPS = 50
 _COUNTED = 50_000
 
@@ -19,7 +22,7 @@ def platt_scaling(scores: Doubles, positive: npt.NDArray[np.bool_]) -> tuple[Dou
     """Fit ``P(positive) = sigmoid(slope * score + shift)`` by Newton's method with Platt's smoothed targets.
 
     Returns:
-        ``slope [1]`` (never negative) and ``shift [1]``.
+        ``slope [1]`` (above 0) and ``shift [1]``.
 
     Source: Platt (1999); Lin, Lin & Weng (2007), A note on Platt's probabilistic outputs.
     """
@@ -43,7 +46,7 @@ def platt_many(
             the shift from 0 is added to the log loss of all rows.
 
     Returns:
-        ``slope [tasks]`` (never negative) and ``shift [tasks]``.
+        ``slope [tasks]`` (above 0) and ``shift [tasks]``.
     """
     scores, known = np.ascontiguousarray(scores.T), np.ascontiguousarray(known.T)
     positive = np.ascontiguousarray(positive.T) & known
@@ -86,8 +89,8 @@ def platt_many(
         current = found
         if not still.any():
             break
-    turned = slope < 0
-    return np.where(turned, 0.0, slope / spread), np.where(turned, base, shift)
+    turned = slope < FAINT
+    return np.where(turned, FAINT, slope) / spread, np.where(turned, base, shift)
 
 
 def _pooled(

@@ -41,8 +41,8 @@ class SampleHeads:
         metric: Metric of the tasks: ``f1``, ``balanced_accuracy`` and ``mcc`` move the thresholds, ``macro_f1`` favours
             rare classes; ``None`` for the usual one of each kind.
         positive: The class that a metric of two classes means; ``None`` for the second.
-        head: Family of the head: ``ridge``, ``logistic``, ``prototype``, ``neighbours`` or ``network``; ``auto`` takes,
-            task by task, the one with the least held-out loss.
+        head: Family of the head: ``ridge``, ``self_trained``, ``logistic``, ``prototype``, ``neighbours`` or
+            ``network``; ``auto`` takes, task by task, the cheapest that none leads in held-out loss.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -55,10 +55,10 @@ class SampleHeads:
         """What the recipe is."""
         return Card(
             name="samples.heads",
-            version=5,
+            version=6,
             kinds=KINDS,
-            summary="Ridge, logistic, prototype, neighbour and small network heads on shared embeddings: a head other "
-            "than ridge where its held-out loss leads by two standard errors; calibrated.",
+            summary="Ridge, self-trained, logistic, prototype, neighbour and small network heads on shared embeddings: "
+            "another than ridge where its held-out loss leads by two standard errors; calibrated.",
             source="Rifkin & Lippert (2007); Komarek & Moore (2005); Wang et al. (2019), SimpleShot; Platt (1999)",
         )
 
@@ -205,7 +205,7 @@ class _Plan:
             rows = common_rows([head for _, _, own in tried for head in own[index]])
             for at, (_, _, own) in enumerate(tried):
                 found = losses_of(own[index], self.parts[index], rows)
-                chosen[at].append(own[index][taken(found)])
+                chosen[at].append(own[index][taken(found, [head.family for head in own[index]])])
                 losses[at].append(
                     {
                         head.family: head.loss if each is head.row_losses else float(each.mean())

@@ -14,16 +14,18 @@ from modelworks.training.heads.neighbours import fit_neighbours
 from modelworks.training.heads.network import LEAST, fit_networks, network_cpu_s
 from modelworks.training.heads.prototype import fit_prototypes
 from modelworks.training.heads.ridge import fit_ridge
+from modelworks.training.heads.selftraining import CPU_S, fit_self_trained, may_self_train
 from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import FOLDED, Doubles, Floats, HeadTask, Rows, check_task
 
-FAMILIES = ("ridge", "logistic", "prototype", "neighbours", "network")
+FAMILIES = ("ridge", "self_trained", "logistic", "prototype", "neighbours", "network")
 """In the order of what they cost; the earlier one is taken where two do equally well."""
 
+OF_CLASSES = frozenset({"logistic", "prototype", "self_trained"})
 FEW = FOLDED
 """Labelled samples up to which prototypes and neighbours are tried unasked: as long as every fold is held out."""
-NETWORKS_CPU_S = 5.0
-"""CPU-seconds of networks, by their declared cost, that an order spends unasked on one backbone."""
+UNASKED_CPU_S = {"self_trained": 5.0, "network": 5.0}
+"""CPU-seconds, by their declared cost, that an order spends unasked on one backbone."""
 
 
 def fit_families(
@@ -54,6 +56,7 @@ def fit_families(
     """
     fits: dict[str, Callable[[list[HeadTask]], list[Draft]]] = {
         "ridge": lambda own: fit_ridge(space, own),
+        "self_trained": lambda own: fit_self_trained(space, own),
         "prototype": lambda own: fit_prototypes(space, own),
         "neighbours": lambda own: fit_neighbours(space, own, remembered),
         "network": lambda own: fit_networks(space, own, seed, budget),
@@ -63,9 +66,9 @@ def fit_families(
     heads: list[list[Head]] = [[] for _ in tasks]
     for family in FAMILIES:
         chosen = [index for index, task in enumerate(tasks) if _suits(family, task, forced, remembered)]
-        if family == "network" and forced is None:
-            spent = sum(network_cpu_s(tasks[index]) for index in chosen)
-            chosen = chosen if spent <= NETWORKS_CPU_S else []
+        if family in UNASKED_CPU_S and forced is None:
+            spent = sum(CPU_S if family == "self_trained" else network_cpu_s(tasks[i]) for i in chosen)
+            chosen = chosen if spent <= UNASKED_CPU_S[family] else []
         if not chosen:
             continue
         budget.check()
@@ -84,13 +87,17 @@ def fit_families(
 
 
 def _suits(family: str, task: HeadTask, forced: str | None, remembered: int) -> bool:
-    if not task.classes and family in {"logistic", "prototype"}:
+    if not task.classes and family in OF_CLASSES:
         return False
-    if task.folds is None or (forced in {"logistic", "prototype"} and not task.classes):
+    if task.folds is None or (forced in OF_CLASSES and not task.classes):
         return family == "ridge"
     if forced == "ridge" or (forced is None and family == "ridge"):
         return family == "ridge"
     if not task.parts:
+        return family == "ridge"
+    if family == "self_trained":
+        return may_self_train(task) and forced in {None, family}
+    if forced == "self_trained" and not may_self_train(task):
         return family == "ridge"
     if forced is not None:
         return family == forced
@@ -119,18 +126,19 @@ def losses_of(heads: Sequence[Head], task: HeadTask, rows: Rows) -> list[Floats 
     return [head.row_losses if len(head.held) == len(rows) else next(anew) for head in heads]
 
 
-def taken(losses: Sequence[Floats | Doubles]) -> int:
+def taken(losses: Sequence[Floats | Doubles], families: Sequence[str]) -> int:
     """Return which of some heads to take, in the order of what they cost: the first that is as good as the best.
 
     As good is: its held-out losses are not larger by more than ``LEAD`` standard errors of the difference, sample by
-    sample. One, as Breiman has it for trees of one family, let every fifth task of many leave its ridge head by chance.
+    sample. One, as Breiman has it for trees of one family, let every fourth task of many leave its ridge head by
+    chance. Of ridge and its self-trained kin, which is fitted where it is known to help, the better one stands.
 
     Source: Breiman et al. (1984), Classification and regression trees (the rule of one standard error).
     """
-    if len(losses) == 1:
-        return 0
-    best = min(losses, key=lambda found: float(found.mean()))
-    for index, found in enumerate(losses):
-        if found is best or not leads(best, found, LEAD):
-            return index
-    raise AssertionError("the best is as good as itself")
+    means = [float(found.mean()) for found in losses]
+    running = list(range(len(losses)))
+    if "self_trained" in families and "ridge" in families:
+        pair = [families.index("ridge"), families.index("self_trained")]
+        running.remove(max(pair, key=lambda index: means[index]))
+    best = min(running, key=lambda index: means[index])
+    return next(index for index in running if index == best or not leads(losses[best], losses[index], LEAD))

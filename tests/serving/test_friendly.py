@@ -400,7 +400,7 @@ def test_large_tensors_are_kept_as_their_digest_and_old_files_go(tmp_path: Path)
 def test_the_access_log_is_json_lines_without_secrets(tmp_path: Path) -> None:
     with running(tmp_path, [adder()], access_log="off") as server:
         stream = io.StringIO()
-        logger = AccessLogger(server.loop, errors_only=False, stream=stream)
+        logger = AccessLogger(errors_only=False, stream=stream)
         server.on_loop(lambda: setattr(server.server.application, "log", logger))
         server.infer("adder", [[1, 2, 3]])
         server.request("GET", "/v2/models/missing", headers={"x-request-id": "abc"})

@@ -6,7 +6,7 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Protocol
 
 from modelworks.serving.curve import LatencyCurve
@@ -172,7 +172,7 @@ class Lane:
             if not self.waiting[0] or is_mixed(self.waiting[0][0]):
                 self._pooled.wake(self)
                 return
-            batch = self.take_batch(self._loop.time())
+            batch = self.take_batch(monotonic())
             if not batch:
                 return
             self._pooled.recorder.begin(0, self.digest)

@@ -39,6 +39,7 @@ _log = logging.getLogger("modelworks.serving")
 _DAY_S = 86_400.0
 _FLUSH_S = 0.2
 _MANY_ROWS = 500
+_NEVER = 2**62
 
 
 @dataclass(slots=True)
@@ -84,6 +85,10 @@ class ObservationLog:
         self._audit_share = audit_share
         self._clock = clock or SystemClock()
         self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
+        self._share = 1.0 - (1.0 - audit_share) * (1.0 - observe_share)
+        self._scale = -math.inf if self._share >= 1.0 else math.log1p(-self._share)
+        self._gap = 0
+        self._next_of_all()
         self._waiting: deque[Drawn] = deque()
         # Each is written by one thread: what waits is the difference.
         self._kept = self._taken = 0
@@ -99,9 +104,24 @@ class ObservationLog:
 
     def offer(self, target: Target, work: Work, answer: Answer, key: str | None, latency_s: float) -> None:
         """Maybe keep an answered request; drops it if the writer is behind."""
-        audit, kept = self._draw(target)
+        if target.policy.settings:
+            audit, kept = self._draw(target)
+        else:
+            self._gap -= 1
+            if self._gap >= 0:
+                return
+            audit, kept = self._next_of_all(), True
         if kept:
             self._keep([(target, 0, audit)], work, (answer,), key, latency_s)
+
+    def _next_of_all(self) -> bool:
+        """Draw the number of requests until the next that is kept; returns whether the present one is an audit.
+
+        The gaps between those that are kept are geometric (Knuth, The Art of Computer Programming 2, 3.4.1).
+        """
+        draw = self._random.random
+        self._gap = int(math.log(1.0 - draw()) / self._scale) if self._scale else _NEVER
+        return draw() * self._share < self._audit_share
 
     def offer_many(self, work: Work, answers: Sequence[Answer | ModelworksError], latency_s: float) -> None:
         """Maybe keep the answers of a request that asked several models; each is drawn for itself.
@@ -114,15 +134,12 @@ class ObservationLog:
             audit, kept = self._draw(asked.targets[number])
             if kept:
                 chosen.append((number, audit))
-        share = 1.0 - (1.0 - self._audit_share) * (1.0 - self._observe_share)
-        if share > 0.0 and asked.plain:
-            draw, log = self._random.random, math.log
-            # The gaps between those that are kept are geometric (Knuth, The Art of Computer Programming 2, 3.4.1).
-            scale = math.log1p(-share) if share < 1.0 else -math.inf
-            place = int(log(1.0 - draw()) / scale)
-            while place < len(asked.plain):
-                chosen.append((asked.plain[place], draw() * share < self._audit_share))
-                place += 1 + int(log(1.0 - draw()) / scale)
+        place = self._gap
+        while place < len(asked.plain):
+            audit = self._next_of_all()
+            chosen.append((asked.plain[place], audit))
+            place += 1 + self._gap
+        self._gap = place - len(asked.plain)
         if chosen:
             places = [(asked.targets[number], asked.positions[number], audit) for number, audit in chosen]
             self._keep(places, work, answers, work.key, latency_s)

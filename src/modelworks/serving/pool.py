@@ -67,7 +67,7 @@ class WorkerPool:
     def _dispatch(self) -> None:
         held: list[tuple[float, Lane]] = []
         while self._lanes and self._free > -self.threads:
-            now = self._loop.time()
+            now = monotonic()
             lane = min(self._lanes, key=_urgency)
             if self._free <= 0 and not (lane.waiting[0] and lane.next_run_s() <= _AHEAD_S):
                 break
@@ -160,7 +160,7 @@ class WorkerPool:
     def _sweep_deadlines(self) -> None:
         """Answer works whose deadline passed while they waited or ran; a run that goes on is only unwatched."""
         self._sweep = None
-        now = self._loop.time()
+        now = monotonic()
         for lane in list(self._lanes):
             lane.expire(now)
         for job in list(self._running):
@@ -175,7 +175,7 @@ class WorkerPool:
 
     def longest_run_s(self) -> float:
         """Return for how long the oldest run has been going (0.0 if none runs)."""
-        now = self._loop.time()
+        now = monotonic()
         runs = (job.batches[job.begun - 1] for job in self._running if job.begun)
         return max((now - batch[0].started for batch in runs if batch), default=0.0)
 

@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class Plane:
     async def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         """Answer one request; returns status, headers and body."""
         loop = asyncio.get_running_loop()
-        exchange = Handed(Head(method, target, headers), body, loop.create_future(), loop.time())
+        exchange = Handed(Head(method, target, headers), body, loop.create_future(), time.monotonic())
         application = self._server.application
         refused = application.refuse(exchange.head)
         if refused is None:

@@ -107,7 +107,7 @@ class Server:
         self.access = Access(settings.keys, hosts=settings.host_names, origins=settings.origins)
         self.access_log: AccessLogger | None = None
         if settings.access_log != "off":
-            self.access_log = AccessLogger(loop, errors_only=settings.access_log == "errors")
+            self.access_log = AccessLogger(errors_only=settings.access_log == "errors")
         self.application = Application(self.access, self.access_log)
         self.observations = ObservationLog(
             settings.home / "observations",

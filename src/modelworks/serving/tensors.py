@@ -43,7 +43,7 @@ _HUMAN = {"BOOL": "true or false", "BYTES": "a text"} | {
     for name in DTYPES
     if name not in {"BOOL", "BYTES"}
 }
-_CODES = {
+CODES = {
     "FP32": "f",
     "FP64": "d",
     "INT8": "b",
@@ -80,22 +80,25 @@ def _names_of(dtype: np.dtype[Any]) -> str:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
+def fits(tensor: Tensor, shape: Sequence[int]) -> bool:
+    """Say whether a shape is one the signature takes (``-1`` is free; axis 0 is the row)."""
+    expected = tensor.shape
+    if len(shape) != len(expected) or not shape:
+        return False
+    if shape[0] >= 0 and expected[0] < 0 and expected[1:] == tuple(shape)[1:]:
+        return True
+    return all(size >= 0 and (axis < 0 or size == axis) for size, axis in zip(shape, expected, strict=True))
+
+
 def check_shape(tensor: Tensor, shape: Sequence[int]) -> None:
-    """Compare a sent shape with the signature's (``-1`` is free; axis 0 is the row).
+    """Compare a sent shape with the signature's; see ``fits``.
 
     Raises:
         BadRequest: Rank or a fixed axis differs.
     """
-    expected = tensor.shape
-    if len(shape) == len(expected) and shape:
-        if shape[0] >= 0 and expected[0] < 0 and expected[1:] == tuple(shape)[1:]:
-            return
-        for size, axis in zip(shape, expected, strict=True):
-            if size < 0 or (axis >= 0 and size != axis):
-                break
-        else:
-            return
-    wanted = ["rows" if index == 0 and axis < 0 else axis for index, axis in enumerate(expected)]
+    if fits(tensor, shape):
+        return
+    wanted = ["rows" if index == 0 and axis < 0 else axis for index, axis in enumerate(tensor.shape)]
     raise BadRequest(
         f"Input '{tensor.name}': expected shape [{', '.join(map(str, wanted))}], got {list(shape)}.",
         code="MW1403",
@@ -131,7 +134,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: bytes | msgs
             f"Input '{name}': shape {list(shape)} needs {elements(shape)} values, got {len(values)}.",
             code="MW1404",
         )
-    code = _CODES.get(datatype)
+    code = CODES.get(datatype)
     if code is not None:
         try:
             # Twice as fast as asking numpy, and a number too large for FP32 quietly becomes an infinity.

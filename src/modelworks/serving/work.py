@@ -29,13 +29,13 @@ class Work:
         rows: Rows of every input.
         outputs: Output names asked for; ``None`` asks for all.
         done: Called once with the work and its outcome.
-        enqueued: Loop time of admission.
-        deadline: Loop time after which the answer is worthless (infinity: never).
+        enqueued: ``time.monotonic()`` of admission.
+        deadline: ``time.monotonic()`` after which the answer is worthless (infinity: never).
         priority: 0 (interactive) or 1 (background: runs only when no interactive work waits).
         shape: Trailing shapes of the feeds; only equal shapes are stacked.
         settled: Whether ``done`` was called; a settled work is skipped.
         batch_rows: Rows of the run it was answered from.
-        started: Loop time at which its run began.
+        started: ``time.monotonic()`` at which its run began.
         target: What it was sent to (``None`` outside a data plane).
         key: The client's key of the subject, for the observation log.
         reply: The door's own callback.

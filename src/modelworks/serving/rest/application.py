@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.access import ANYBODY, Access, Principal
 from modelworks.serving.errors import Forbidden, UnknownModel
-from modelworks.serving.rest.message import Exchange, Head, Response, request_id
+from modelworks.serving.rest.message import Exchange, Head, Response, new_id, request_id, sent_id
 from modelworks.serving.rest.statuses import bare_error, error_response
 
 _log = logging.getLogger("modelworks.serving")
@@ -104,6 +104,7 @@ class Plan:
     refusal: ModelworksError | None = None
     method_refused: tuple[str, ...] = ()
     cors: str | None = None
+    sent_id: str | None = None
 
 
 class Application:
@@ -137,7 +138,7 @@ class Application:
 
     def body_limit(self, head: Head) -> int:
         """Return the longest body of such a request; what is refused anyway is refused for its own reason."""
-        plan = self._plan(head)
+        plan: Plan = head.plan if head.generation == self.access.generation else self._plan(head)
         return plan.body_bytes if plan.handler is not None else _ANY_LENGTH
 
     def malformed(self, status: int, reason: str) -> Response:
@@ -147,20 +148,20 @@ class Application:
     def handle(self, exchange: Exchange) -> None:
         """Answer an exchange."""
         head = exchange.head
-        plan = self._plan(head)
-        call = Call(exchange, plan.principal, plan.arguments, request_id(head))
-        if plan.refusal is not None:
-            # Not raised: an exception that is raised again and again keeps every trace.
-            self.fail(call, plan.refusal)
-            return
-        if plan.method_refused:
-            self._refuse_method(call, plan)
+        plan: Plan = head.plan if head.generation == self.access.generation else self._plan(head)
+        principal, handler = plan.principal, plan.handler
+        call = Call(exchange, principal, plan.arguments, plan.sent_id or new_id())
+        if handler is None:
+            if plan.refusal is not None:
+                # Not raised: an exception that is raised again and again keeps every trace.
+                self.fail(call, plan.refusal)
+            else:
+                self._refuse_method(call, plan)
             return
         try:
-            if plan.principal.bucket is not None:
-                plan.principal.bucket.take()
-            assert plan.handler is not None
-            answered = plan.handler(call)
+            if principal.bucket is not None:
+                principal.bucket.take()
+            answered = handler(call)
         except Exception as error:
             self.fail(call, error)
             return
@@ -210,6 +211,7 @@ class Application:
     def _plan(self, head: Head) -> Plan:
         if head.generation != self.access.generation:
             head.plan = self._make_plan(head)
+            head.plan.sent_id = sent_id(head)
             head.generation = self.access.generation
         plan: Plan = head.plan
         return plan

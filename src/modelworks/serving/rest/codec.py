@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +10,13 @@ import msgspec
 
 from modelworks.core.signature import Signature, Tensor
 from modelworks.serving.errors import BadRequest
-from modelworks.serving.model import Answer
-from modelworks.serving.routing import Target
 from modelworks.serving.tensors import (
     DTYPES,
     UNREADABLE,
     Array,
     check_shape,
-    datatype_of,
     from_binary,
     from_json,
-    to_binary,
-    to_list,
 )
 
 
@@ -51,8 +47,8 @@ class InferBody(msgspec.Struct):
 
 
 _BODY = msgspec.json.Decoder(InferBody)
-_ENCODER = msgspec.json.Encoder()
 _LONGEST_US = 1e15
+_NONE: frozenset[str] = frozenset()
 _UNSUPPORTED = ("shared_memory_region", "classification")
 
 
@@ -66,6 +62,7 @@ class Asked:
         id: The client's id.
         binary: Names of outputs to send as binary tensors.
         parameters: Parameters of the request.
+        finite: Whether no value can be NaN or infinite; else that is to be looked at.
     """
 
     feeds: dict[str, Array]
@@ -73,6 +70,7 @@ class Asked:
     id: str
     binary: frozenset[str]
     parameters: dict[str, Any]
+    finite: bool = False
 
 
 def decode(body: bytes, json_length: str | None, signature: Signature) -> Asked:
@@ -103,7 +101,7 @@ def decode(body: bytes, json_length: str | None, signature: Signature) -> Asked:
         ) from None
     feeds = _feeds(request.inputs, tail, signature)
     parameters = request.parameters or {}
-    outputs, binary = _outputs(request.outputs, parameters, signature)
+    outputs, binary = outputs_of(request.outputs, parameters, signature)
     return Asked(feeds, outputs, request.id, binary, parameters)
 
 
@@ -158,13 +156,17 @@ def check_datatype(tensor: Tensor, datatype: str) -> None:
         )
 
 
-def _outputs(
-    asked: list[AskedOutput] | None, parameters: dict[str, Any], signature: Signature
+def outputs_of(
+    asked: Sequence[Any] | None, parameters: dict[str, Any], signature: Signature
 ) -> tuple[tuple[str, ...] | None, frozenset[str]]:
+    """Return the names of the outputs asked for (``None``: all) and of those to be sent as binary tensors.
+
+    Raises:
+        BadRequest: There is no such output, or it is asked for in a way that is not served.
+    """
     all_binary = parameters.get("binary_data_output") is True
     if not asked:
-        names = frozenset(tensor.name for tensor in signature.outputs) if all_binary else frozenset()
-        return None, names
+        return None, frozenset(tensor.name for tensor in signature.outputs) if all_binary else _NONE
     known = [tensor.name for tensor in signature.outputs]
     binary = set()
     for output in asked:
@@ -179,33 +181,6 @@ def _outputs(
         if wanted.get("binary_data", all_binary) is True:
             binary.add(output.name)
     return tuple(dict.fromkeys(output.name for output in asked)), frozenset(binary)
-
-
-def encode(target: Target, asked: Asked, answer: Answer) -> tuple[bytes, int | None]:
-    """Encode an answer; returns the body and, if it holds binary tensors, the length of its JSON part."""
-    outputs: list[dict[str, Any]] = []
-    tail: list[bytes] = []
-    for tensor in target.signature.outputs:
-        name = tensor.name
-        if asked.outputs is not None and name not in asked.outputs:
-            continue
-        array = answer[name]
-        item: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
-        if name in asked.binary:
-            raw = to_binary(array)
-            item["parameters"] = {"binary_data_size": len(raw)}
-            tail.append(raw)
-        else:
-            item["data"] = to_list(array)
-        outputs.append(item)
-    reply: dict[str, Any] = {"model_name": target.endpoint, "model_version": target.number}
-    if asked.id:
-        reply["id"] = asked.id
-    reply["outputs"] = outputs
-    body = _ENCODER.encode(reply)
-    if not asked.binary:
-        return body, None
-    return b"".join((body, *tail)), len(body)
 
 
 def timeout_of(parameters: dict[str, Any]) -> float | None:

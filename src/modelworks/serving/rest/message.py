@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 _LINES = {status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+_openings: dict[tuple[int, bytes], bytes] = {}
 _PREFIX = os.urandom(4).hex()
 _numbers = itertools.count(1)
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/")
@@ -101,7 +102,7 @@ class Exchange(Protocol):
         peer: Address of the client.
         gone: Whether the client went away; answering is harmless then.
         on_gone: Called when the client goes away before the answer.
-        started: Loop time at which the head was complete.
+        started: ``time.monotonic()`` at which the head was complete.
     """
 
     head: Head
@@ -116,14 +117,26 @@ class Exchange(Protocol):
         ...
 
 
-def status_line(status: int) -> bytes:
-    """Return the status line of an answer."""
-    return _LINES.get(status) or b"HTTP/1.1 %d Unknown" % status
+def opening(status: int, media: bytes) -> bytes:
+    """Return an answer's first bytes, up to where the length of its body goes."""
+    found = _openings.get((status, media))
+    if found is None:
+        line = _LINES.get(status) or b"HTTP/1.1 %d Unknown" % status
+        found = _openings[status, media] = b"%b\r\ncontent-type: %b\r\ncontent-length: " % (line, media)
+    return found
+
+
+def sent_id(head: Head) -> str | None:
+    """Return the client's ``x-request-id`` if it is short and plain."""
+    sent = head.headers.get("x-request-id")
+    return sent if sent and len(sent) <= 100 and _ID_CHARACTERS.issuperset(sent) else None
+
+
+def new_id() -> str:
+    """Return an id no other request of this server has."""
+    return f"{_PREFIX}-{next(_numbers):x}"
 
 
 def request_id(head: Head) -> str:
-    """Return the request's id: the client's ``x-request-id`` if it is short and plain, else a new one."""
-    sent = head.headers.get("x-request-id")
-    if sent and len(sent) <= 100 and _ID_CHARACTERS.issuperset(sent):
-        return sent
-    return f"{_PREFIX}-{next(_numbers):x}"
+    """Return the request's id: the client's, or a new one."""
+    return sent_id(head) or new_id()

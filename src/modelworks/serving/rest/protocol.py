@@ -10,13 +10,15 @@ from typing import Any
 import msgspec
 
 from modelworks.core.signature import Tensor
+from modelworks.serving.access import Principal
 from modelworks.serving.dataplane import DataPlane
 from modelworks.serving.errors import BadRequest, NotReady, UnsupportedMedia
 from modelworks.serving.model import Answer
 from modelworks.serving.repository import Repository
 from modelworks.serving.rest import coding
 from modelworks.serving.rest.application import Application, Call, Route
-from modelworks.serving.rest.codec import Asked, decode, encode, key_of, priority_of, timeout_of
+from modelworks.serving.rest.codec import Asked, key_of, priority_of, timeout_of
+from modelworks.serving.rest.doors import Door
 from modelworks.serving.rest.message import Response
 from modelworks.serving.routing import Target
 from modelworks.serving.tensors import UNREADABLE
@@ -27,7 +29,7 @@ _MEDIA = frozenset({"application/json", "application/octet-stream", ""})
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_repository(unload_dependents)"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BodyForm:
     """What the headers say of a body; worked out once per distinct head.
 
@@ -36,12 +38,16 @@ class BodyForm:
         json_length: Value of ``Inference-Header-Content-Length``.
         key: Value of ``X-Request-Key``.
         traceparent: Value of ``Traceparent``.
+        door: Where requests with this head go, while endpoints are as in ``generation`` and ``principal`` asks.
     """
 
     encoding: str
     json_length: str | None
     key: str | None
     traceparent: str | None
+    door: Door | None = None
+    generation: int = -1
+    principal: Principal | None = None
 
     @staticmethod
     def of(headers: dict[str, str]) -> BodyForm:
@@ -78,6 +84,8 @@ class ProtocolRoutes:
         self._plane = plane
         self._repository = repository
         self._body_bytes = body_bytes
+        self._doors: dict[Target, Door] = {}
+        self._generation = -1
         infer = {"handler": self.infer, "body_bytes": body_bytes, "policy": "infer"}
         model = "/v2/models/{model}"
         version = model + "/versions/{version}"
@@ -139,6 +147,28 @@ class ProtocolRoutes:
 
     # -- inference ---------------------------------------------------------------------------------------------
 
+    def _door(self, call: Call, form: BodyForm) -> Door:
+        """Return where a request goes; the same head goes the same way until an endpoint changes."""
+        generation = self._plane.generation
+        door = form.door
+        if door is not None and form.generation == generation and form.principal is call.principal:
+            return door
+        target = self._target(call, form.key)
+        door = self._door_of(target)
+        # A share of the traffic is drawn anew for every request.
+        if call.arguments.get("version") or self._plane.routes[target.endpoint].canary is None:
+            form.door, form.generation, form.principal = door, generation, call.principal
+        return door
+
+    def _door_of(self, target: Target) -> Door:
+        if self._generation != self._plane.generation:
+            self._doors.clear()
+            self._generation = self._plane.generation
+        door = self._doors.get(target)
+        if door is None:
+            door = self._doors[target] = Door(target)
+        return door
+
     def infer(self, call: Call) -> None:
         """Decode, submit, and answer when the plane does."""
         head = call.exchange.head
@@ -169,10 +199,10 @@ class ProtocolRoutes:
         asyncio.ensure_future(future).add_done_callback(go_on)
 
     def _decoded(self, call: Call, body: bytes, form: BodyForm) -> None:
+        door = self._door(call, form)
+        self._plane.residency.check(door.target.resident)
+        asked = door.read(body, form.json_length)
         key = form.key
-        target = self._target(call, key)
-        self._plane.residency.check(target.resident)
-        asked = decode(body, form.json_length, target.signature)
         parameters = asked.parameters
         timeout_s = priority = None
         if parameters:
@@ -180,7 +210,7 @@ class ProtocolRoutes:
             sent_key = key_of(parameters)
             if sent_key is not None and sent_key != key:
                 key = sent_key
-                target = self._same_signature(call, target, key)
+                door = self._same_signature(call, door, key)
             if parameters.get("sequence_id"):
                 raise BadRequest("Sequences are not served.", code="MW1415")
         exchange = call.exchange
@@ -192,12 +222,12 @@ class ProtocolRoutes:
                 self._application.fail(call, error or RuntimeError("no answer"))
                 return
             try:
-                self._answer(call, target, asked, answer)
+                self._answer(call, door, asked, answer)
             except Exception as failure:
                 self._application.fail(call, failure)
 
         work = self._plane.submit(
-            target,
+            door.target,
             asked.feeds,
             done,
             outputs=asked.outputs,
@@ -205,16 +235,17 @@ class ProtocolRoutes:
             timeout_s=timeout_s,
             priority=priority,
             traceparent=form.traceparent,
+            finite=asked.finite,
         )
         exchange.on_gone = lambda: self._plane.forget(work)
 
-    def _same_signature(self, call: Call, target: Target, key: str) -> Target:
+    def _same_signature(self, call: Call, door: Door, key: str) -> Door:
         """Choose again with the key of the body; a version with another signature cannot take this body."""
         chosen = self._target(call, key)
-        return chosen if chosen.signature == target.signature else target
+        return self._door_of(chosen) if chosen.signature == door.target.signature else door
 
-    def _answer(self, call: Call, target: Target, asked: Asked, answer: Answer) -> None:
-        body, json_length = encode(target, asked, answer)
+    def _answer(self, call: Call, door: Door, asked: Asked, answer: Answer) -> None:
+        body, json_length = door.write(asked, answer)
         headers: tuple[tuple[bytes, bytes], ...] = ()
         media = b"application/json"
         if json_length is not None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ EXAMPLES = {
 
 @pytest.fixture(scope="module")
 def stub() -> Iterator[Zygote]:
-    zygote = Zygote("stub_child", [Path(__file__).parent])
+    zygote = Zygote("stub_child", [Path(__file__).parent], idle_s=600.0)
     yield zygote
     zygote.close()
 
@@ -138,6 +139,24 @@ def test_a_crash_is_seen_and_the_next_request_is_answered(stub: Zygote, do: str,
     assert told(stub, do)[-1]["ended"] == {"exit": exit_code, "late": False}
     assert told(stub, "leave")[-1]["ended"] == {"exit": 7, "late": False}
     assert stub.alive
+
+
+def test_a_child_without_work_goes_to_rest_and_the_next_package_starts_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replaying, "_current", None)
+    monkeypatch.setattr(replaying, "Zygote", partial(Zygote, idle_s=0.02))
+    seen = set()
+    # Again and again, at about the moment at which it goes to rest.
+    for number in range(6):
+        assert inspect_graph(echo())["nodes"] == 1
+        assert replaying._current is not None
+        seen.add(replaying._current._process.pid)
+        time.sleep(0.017 + 0.002 * number)
+    assert replaying._current is not None
+    assert replaying._current.ended()
+    assert len(seen) > 1
+    replaying._current.close()
 
 
 def test_an_abort_is_seen(stub: Zygote) -> None:

@@ -60,6 +60,8 @@ def test_two_hundred_flipped_bytes_and_what_else_can_happen_to_a_folder(made: Pa
             source.read()
         file.write_bytes(good)
     assert source.read().onnx
+    with pytest.raises(TrustError, match="not trusted"):
+        replace(source, trust=TrustPolicy()).read()
     (path / "extra.txt").write_text("x")
     with pytest.raises(TrustError):
         source.read()
@@ -82,7 +84,7 @@ def test_a_package_that_was_replaced_by_another_valid_one_is_refused(made: Path,
     source = package_source(path, trust)
     shutil.rmtree(path)
     shutil.copytree(other, path)
-    with pytest.raises(TrustError, match="another one than was deployed"):
+    with pytest.raises(TrustError, match="another package than was opened before"):
         source.read()
 
 

@@ -18,6 +18,7 @@ from modelworks.packaging.manifest import (
     MODEL,
     PROFILE,
     SIGNATURE,
+    FileEntry,
     Manifest,
     parse_manifest,
     strict_json,
@@ -80,7 +81,7 @@ class Package:
     @property
     def examples(self) -> dict[str, Any]:
         """The golden examples: ``rows``, ``expected``, ``tolerance``."""
-        return _object(self.files[EXAMPLES], EXAMPLES)
+        return parse_examples(self.files[EXAMPLES])
 
     @property
     def profile(self) -> dict[str, Any]:
@@ -105,28 +106,70 @@ def open_package(path: Path, trust: TrustPolicy) -> Package:
     Raises:
         TrustError: Anything at all is not as it was signed.
     """
+    return verify_files(_read(path), trust)
+
+
+def read_again(
+    path: Path, trust: TrustPolicy, digest: str, listed: Mapping[str, FileEntry]
+) -> Mapping[str, bytes]:
+    """Read a package that was opened before and check every byte again; its manifest is not parsed again.
+
+    Args:
+        path: The package.
+        trust: Whose packages are accepted now.
+        digest: Identity of the package, which is the SHA-256 of its manifest.
+        listed: What that manifest lists.
+
+    Returns:
+        File name -> the very bytes that were checked.
+
+    Raises:
+        TrustError: Anything at all is not as it was signed, or it is another package.
+    """
+    files = _read(path)
+    _signer(files, trust)
+    found = digest_bytes(files[MANIFEST])
+    if found != digest:
+        raise TrustError(
+            f"This is another package than was opened before ({found[:12]} instead of {digest[:12]}).",
+            code="MW3422",
+            where=str(path),
+        )
+    _check_listed(files, listed)
+    return files
+
+
+def _read(path: Path) -> Mapping[str, bytes]:
     if path.is_dir():
-        files = read_folder(path)
-    else:
-        files = read_archive(path)
-        check_names(list(files), str(path))
-        check_sizes(files)
-    return verify_files(files, trust)
+        return read_folder(path)
+    files = read_archive(path)
+    check_names(list(files), str(path))
+    check_sizes(files)
+    return files
 
 
 def verify_files(files: Mapping[str, bytes], trust: TrustPolicy) -> Package:
     """Check the bytes of a package's files; see ``open_package``."""
     signed_by = _signer(files, trust)
     manifest = parse_manifest(files[MANIFEST], digest_bytes(files[MANIFEST]))
-    if set(files) != {*manifest.files, MANIFEST, SIGNATURE}:
+    _check_listed(files, manifest.files)
+    manifest = replace(manifest, signature=manifest.signature.with_tokenizer(files.get(TOKENIZER)))
+    return Package(
+        manifest=manifest, files=dict(files), signed_by=signed_by, public_key=trust.keys.get(signed_by, b"")
+    )
+
+
+def _check_listed(files: Mapping[str, bytes], listed: Mapping[str, FileEntry]) -> None:
+    """Raise unless the files are those that the manifest lists, byte for byte."""
+    if set(files) != {*listed, MANIFEST, SIGNATURE}:
         raise TrustError(
-            f"The package holds {sorted(set(files) ^ {*manifest.files, MANIFEST, SIGNATURE})!r:.200} more or fewer "
+            f"The package holds {sorted(set(files) ^ {*listed, MANIFEST, SIGNATURE})!r:.200} more or fewer "
             f"than {MANIFEST} lists.",
             code="MW3102",
             where=MANIFEST,
             hint="fetch the package again from where it was made",
         )
-    for name, entry in manifest.files.items():
+    for name, entry in listed.items():
         data = files[name]
         if len(data) != entry.size or digest_bytes(data) != entry.sha256:
             raise TrustError(
@@ -136,10 +179,6 @@ def verify_files(files: Mapping[str, bytes], trust: TrustPolicy) -> Package:
                 where=name,
                 hint="fetch the package again from where it was made",
             )
-    manifest = replace(manifest, signature=manifest.signature.with_tokenizer(files.get(TOKENIZER)))
-    return Package(
-        manifest=manifest, files=dict(files), signed_by=signed_by, public_key=trust.keys.get(signed_by, b"")
-    )
 
 
 def _signer(files: Mapping[str, bytes], trust: TrustPolicy) -> str:
@@ -149,6 +188,11 @@ def _signer(files: Mapping[str, bytes], trust: TrustPolicy) -> str:
         if error.error_code == "MW3107" and not trust.require_signed:
             return ""
         raise
+
+
+def parse_examples(data: bytes) -> dict[str, Any]:
+    """Return what ``examples.json`` holds."""
+    return _object(data, EXAMPLES)
 
 
 def _object(data: bytes, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from modelworks.core.signature import Signature
 from modelworks.packaging.golden import differences
 from modelworks.packaging.inspection import GraphLimits
 from modelworks.packaging.manifest import strict_json
-from modelworks.packaging.zygote import receive_frame, send_frame
+from modelworks.packaging.zygote import IDLE_S, receive_frame, send_frame
 
 MAX_ANSWER = 16 * 2**20
 GRACE_S = 5.0
@@ -116,10 +116,12 @@ def _ask(onnx: bytes, signature: Signature | None, rows: Any, limits: ReplayLimi
     tokenizer = signature.tokenizer.data if signature is not None and signature.tokenizer is not None else b""
     request = json.dumps(header).encode()
     frames: list[dict[str, Any]] = []
-    for _ in range(2):  # a second time only if the zygote itself was ended from outside
+    for _ in range(
+        2
+    ):  # a second time only if the zygote itself was ended from outside, or had just gone to rest
         zygote = _zygote()
         frames = zygote.ask(request, onnx, limits.wall_s, tokenizer)
-        if frames or zygote.alive:
+        if frames or not zygote.ended():
             break
     ended = frames.pop()["ended"] if frames and "ended" in frames[-1] else {"exit": None, "late": True}
     for frame in frames:
@@ -154,15 +156,16 @@ class Zygote:
     Args:
         work: Module whose ``answer(channel)`` runs in the limited process.
         folders: Where that module is found, if not beside this package.
+        idle_s: Seconds without a request after which the child ends.
     """
 
-    def __init__(self, work: str = WORK, folders: Sequence[Path] = ()) -> None:
+    def __init__(self, work: str = WORK, folders: Sequence[Path] = (), idle_s: float = IDLE_S) -> None:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
         paths = [str(folder) for folder in (Path(__file__).resolve().parents[2], *folders)]
         code = (
             f"import sys; sys.path[:0] = {paths!r}; "
-            f"from modelworks.packaging.zygote import main; main({theirs.fileno()}, {work!r})"
+            f"from modelworks.packaging.zygote import main; main({theirs.fileno()}, {work!r}, {idle_s!r})"
         )
         quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
@@ -184,6 +187,12 @@ class Zygote:
     @property
     def alive(self) -> bool:
         return self.owner == os.getpid() and self._process.poll() is None
+
+    def ended(self) -> bool:
+        """Say whether the child ended or is ending just now."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        return not self.alive
 
     def ask(self, header: bytes, onnx: bytes, wall_s: float, tokenizer: bytes = b"") -> list[dict[str, Any]]:
         """Send one request; returns its frames, the last one saying how the child ended (if it is known)."""

@@ -21,6 +21,8 @@ import time
 from typing import Any
 
 MAX_FRAME = 600 * 2**20
+IDLE_S = 10.0
+"""Seconds without a request after which the zygote ends: packages come in bursts, and it holds some 30 MB."""
 
 
 def send_frame(channel: socket.socket, data: bytes) -> None:
@@ -42,8 +44,8 @@ def receive_frame(channel: socket.socket, limit: int = MAX_FRAME) -> bytes:
     return bytes(_exactly(channel, size))
 
 
-def main(control_descriptor: int, work: str) -> None:
-    """Serve requests with ``work``'s ``answer`` until the control socket closes."""
+def main(control_descriptor: int, work: str, idle_s: float = IDLE_S) -> None:
+    """Serve requests with ``work``'s ``answer`` until the control socket closes or nothing comes for ``idle_s``."""
     child = importlib.import_module(work)  # loads numpy and ONNX Runtime before the first fork
     control = socket.socket(fileno=control_descriptor)
     child.warm_up()
@@ -56,9 +58,11 @@ def main(control_descriptor: int, work: str) -> None:
     control.sendall(b"ready")
     while True:
         now = time.monotonic()
-        timeout = min((end - now for _, end in waiting.values()), default=None)
+        timeout = min((end - now for _, end in waiting.values()), default=idle_s)
         watched: list[int] = [control.fileno(), wakeup]
-        readable, _, _ = select.select(watched, [], [], None if timeout is None else max(0.0, timeout))
+        readable, _, _ = select.select(watched, [], [], max(0.0, timeout))
+        if not readable and not waiting:
+            break
         if wakeup in readable:
             os.read(wakeup, 4096)
         _end_late(waiting)

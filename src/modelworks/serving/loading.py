@@ -188,7 +188,6 @@ class Loader:
         self.proofs = proofs
         self.limits = limits
         self._devices = devices if devices is not None else Devices("cpu")
-        self._building = threading.Lock()
         self._turns = Turns()
         self._sizes: dict[str, int] = {}
         self._samples: dict[str, list[dict[str, Array]]] = {}
@@ -212,12 +211,9 @@ class Loader:
             self._prove(source, model)
             proof_s = time.perf_counter() - proof_start
         try:
-            # One at a time: two would only take the interpreter from each other and from those who answer. What was
-            # measured before is not measured again, so others may let go of theirs meanwhile.
-            with (
-                self._building,
-                self._turns.beside() if source.digest in self._sizes else self._turns.alone(),
-            ):
+            # What was never measured is loaded alone. What was is loaded beside others, and beside what is let go of:
+            # nearly all of a load is ONNX Runtime's, without the interpreter.
+            with self._turns.beside() if source.digest in self._sizes else self._turns.alone():
                 cost = time.thread_time()
                 loaded = self._build(source, model)
                 cost = time.thread_time() - cost
@@ -256,15 +252,16 @@ class Loader:
         samples = self._samples.get(source.digest)
         if samples is None:
             samples = sample_feeds(source.signature, model.examples)
-            if sum(array.nbytes for feeds in samples for array in feeds.values()) <= _SMALL_SAMPLES:
-                self._samples[source.digest] = samples
+        memory = self._sizes.get(source.digest)
         known = self.proofs.of(source.digest)
-        if self.limits.share and (known is None or known.shares is not False):
+        if memory is None and self.limits.share and (known is None or known.shares is not False):
             split = split_head(model.onnx, source.signature)
             loaded = self._build_head(source, model, split, samples) if split is not None else None
             if loaded is not None:
                 return loaded
-        before = allocated_bytes()
+        if sum(array.nbytes for feeds in samples for array in feeds.values()) <= _SMALL_SAMPLES:
+            self._samples[source.digest] = samples
+        before = allocated_bytes() if memory is None else 0
         start = time.perf_counter()
 
         def make(device: str) -> GraphSession:
@@ -286,7 +283,6 @@ class Loader:
         if samples and not placed.fresh:
             # It was here before: one run warms it up, and what its curve was then is where this one starts.
             placed.session.run(samples[0])
-        memory = self._sizes.get(source.digest)
         if memory is None:
             memory = self._sizes[source.digest] = self._memory_of(model.onnx, allocated_bytes() - before)
         return Loaded(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from modelworks.core.errors import TrustError, UsageError
+from modelworks.core.errors import UsageError
 from modelworks.core.signature import Signature
-from modelworks.packaging.manifest import MANIFEST, MODEL
-from modelworks.packaging.package import Package, TrustPolicy, open_package
+from modelworks.packaging.manifest import EXAMPLES, MANIFEST, MODEL, FileEntry
+from modelworks.packaging.package import TrustPolicy, open_package, parse_examples, read_again
 from modelworks.serving.model import LoadedModel
 
 
@@ -23,6 +23,7 @@ class PackageSource:
     Attributes:
         path: Where it is.
         trust: Whose signature is accepted, at the first look and at every load.
+        listed: What its manifest lists; the manifest is known by its digest and not parsed again.
     """
 
     name: str
@@ -31,40 +32,26 @@ class PackageSource:
     graph_bytes: int
     path: Path
     trust: TrustPolicy
+    listed: Mapping[str, FileEntry] = field(repr=False)
 
     @property
     def place(self) -> str:
         return str(self.path)
 
     def read(self) -> LoadedModel:
-        package = self.open()
-        return LoadedModel(onnx=package.onnx, examples=_Examples(package))
-
-    def open(self) -> Package:
-        """Return the whole verified package.
-
-        Raises:
-            TrustError: The bytes changed since the package was registered.
-        """
-        package = open_package(self.path, self.trust)
-        if package.digest != self.digest:
-            raise TrustError(
-                f"The package of '{self.name}' is another one than was deployed "
-                f"({package.digest[:12]} instead of {self.digest[:12]}).",
-                code="MW3422",
-            )
-        return package
+        files = read_again(self.path, self.trust, self.digest, self.listed)
+        return LoadedModel(onnx=files[MODEL], examples=_Examples(files[EXAMPLES]))
 
 
 class _Examples(Mapping[str, Any]):
     """The golden examples of a package, parsed when they are looked into: a model that comes back needs none."""
 
-    def __init__(self, package: Package) -> None:
-        self._package = package
+    def __init__(self, data: bytes) -> None:
+        self._data = data
 
     @cached_property
     def _parsed(self) -> dict[str, Any]:
-        return self._package.examples
+        return parse_examples(self._data)
 
     def __getitem__(self, key: str) -> Any:
         return self._parsed[key]
@@ -90,6 +77,7 @@ def package_source(path: Path, trust: TrustPolicy) -> PackageSource:
         graph_bytes=package.manifest.files[MODEL].size,
         path=path.resolve(),
         trust=trust,
+        listed=package.manifest.files,
     )
 
 

@@ -66,6 +66,7 @@ class Residency:
         self.reserved_bytes = 0
         self.counts = ResidencyCounts()
         self.residents: dict[str, Resident] = {}
+        self._loaded: dict[Resident, None] = {}
         self.on_change: Callable[[Resident], None] = _nothing
         self.on_standing: Callable[[], None] = _no_books
         self.before_evicting: Callable[[], None] = _no_books
@@ -198,11 +199,7 @@ class Residency:
     def _check_fit(self, resident: Resident) -> None:
         """Raise if the model can never fit beside the pinned ones."""
         needed = resident.memory_bytes if resident.measured else resident.source.graph_bytes
-        pinned = sum(
-            item.memory_bytes
-            for item in self.residents.values()
-            if item.pins and item.lane is not None and item is not resident
-        )
+        pinned = sum(item.memory_bytes for item in self._loaded if item.pins and item is not resident)
         if needed + pinned > self.cap_bytes:
             self.counts.refused_too_large += 1
             raise ModelTooLarge(
@@ -226,7 +223,7 @@ class Residency:
         finished = resident.loading
         assert finished is not None
         try:
-            self._admit(resident, await self._loaded(resident))
+            self._admit(resident, await self._load_when_there_is_room(resident))
         except Exception as error:
             self._failed(resident, error)
             finished.set_exception(error)
@@ -238,7 +235,7 @@ class Residency:
             self._wake_room()
         self._release_backlog(resident)
 
-    async def _loaded(self, resident: Resident) -> Loaded:
+    async def _load_when_there_is_room(self, resident: Resident) -> Loaded:
         """Load once there is a free thread and room; nothing is evicted for a load that has no thread yet."""
         while True:
             async with self._slots:
@@ -268,6 +265,7 @@ class Residency:
         # Now that the size is measured, it may turn out not to fit after all.
         self._check_fit(resident)
         resident.lane = self._lane(resident, loaded)
+        self._loaded[resident] = None
         if resident.place is None:
             self._guess.learn(resident.source.graph_bytes, resident.memory_bytes)
         self._stand(resident, State.READY)
@@ -340,7 +338,7 @@ class Residency:
 
     def _leaving(self) -> bool:
         """Say whether a loaded model will become idle and may be evicted then."""
-        return any(item.lane is not None and not item.pins for item in self.residents.values())
+        return any(not item.pins for item in self._loaded)
 
     def _wake_room(self) -> None:
         while self._room:
@@ -356,7 +354,7 @@ class Residency:
         self.before_evicting()
         idle = [
             resident
-            for resident in self.residents.values()
+            for resident in self._loaded
             if not resident.pins and resident is not keep and self._idle(resident)
         ]
         if keep is None and self.used_bytes - self._freed_by(idle) > bytes_left:
@@ -387,6 +385,7 @@ class Residency:
 
     def _evict(self, resident: Resident, state: State = State.COLD, cause: str = "") -> None:
         lane, resident.lane = resident.lane, None
+        self._loaded.pop(resident, None)
         self._policy.left(resident)
         self._stand(resident, state, cause)
         resident.evictions += 1

@@ -132,7 +132,7 @@ def read_again(
     if found != digest:
         raise TrustError(
             f"This is another package than was opened before ({found[:12]} instead of {digest[:12]}).",
-            code="MW3422",
+            code="MW3128",
             where=str(path),
         )
     _check_listed(files, listed)

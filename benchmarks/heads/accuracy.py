@@ -21,7 +21,7 @@ from modelworks.compute.runtime import GraphSession
 from modelworks.core.budget import Budget
 from modelworks.core.task import Limits
 
-BACKBONE = "images.patches"
+BACKBONE = "images.formula"
 
 
 def probe(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -91,6 +91,7 @@ def main() -> int:
         row: dict[str, Any] = {
             "part": "accuracy",
             "model": name,
+            "backbone": BACKBONE,
             "tasks": len(names),
             "test": len(truth),
         }

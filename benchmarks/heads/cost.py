@@ -1,6 +1,6 @@
 """What the n-th task costs on cached embeddings: CPU, wall time and memory of 1, 40 and 200 tasks.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.heads.cost [--head ridge]
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.cost [--head ridge] [--backbone images.patches] [--no-networks]
 
 Every measurement is a process of its own that maps the cached embeddings, fits all heads and writes their graphs;
 counts alternate, and the medians are compared.
@@ -24,9 +24,10 @@ from benchmarks.heads.samples import TRAIN, derived, embedded, faces, task
 from modelworks.algorithms.plugins import estimator
 from modelworks.core.backbone import Backbone
 from modelworks.core.budget import Budget
+from modelworks.training.heads import choice
 
 COUNTS = (1, 40, 200)
-BACKBONE = "images.patches"
+BACKBONE = "images.formula"
 
 
 def peak_mb() -> float:
@@ -35,8 +36,13 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def child(folder: Path, count: int, missing: float, head: str) -> dict[str, Any]:
-    """Fit ``count`` heads; ``missing`` is the share of labels that every task lacks, at random."""
+def child(folder: Path, count: int, missing: float, head: str, networks: bool) -> dict[str, Any]:
+    """Fit ``count`` heads; ``missing`` is the share of labels that every task lacks, at random.
+
+    One task alone may try a network too, which hundreds may not: without networks all counts try the same.
+    """
+    if not networks:
+        choice.UNASKED_CPU_S["network"] = 0.0
     labels = np.load(folder / "labels.npy")[:TRAIN, :count]
     if missing:
         labels = np.where(np.random.default_rng(0).random(labels.shape) < missing, -1, labels)
@@ -72,25 +78,29 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--missing", type=float, default=0.0)
     parser.add_argument("--head", default="auto")
+    parser.add_argument("--backbone", default=BACKBONE)
+    parser.add_argument("--no-networks", action="store_true")
     parser.add_argument("--child", nargs=2, metavar=("FOLDER", "COUNT"))
     arguments = parser.parse_args()
     if arguments.child:
         folder, count = Path(arguments.child[0]), int(arguments.child[1])
-        print(json.dumps(child(folder, count, arguments.missing, arguments.head)))
+        networks = not arguments.no_networks
+        print(json.dumps(child(folder, count, arguments.missing, arguments.head, networks)))
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images, values, names = faces()
         start = time.process_time()
-        _, embeddings = embedded(images, TRAIN, "image", [BACKBONE])
+        _, embeddings = embedded(images, TRAIN, "image", [arguments.backbone])
         embed_s = time.process_time() - start
-        np.save(folder / "embeddings.npy", embeddings[BACKBONE])
+        np.save(folder / "embeddings.npy", embeddings[arguments.backbone])
         np.save(folder / "labels.npy", derived(values, names, max(COUNTS), TRAIN)[0])
         found: dict[int, list[dict[str, float]]] = {count: [] for count in COUNTS}
         for _ in range(arguments.repeats):
             for count in COUNTS:
                 command = [sys.executable, "-m", "benchmarks.heads.cost", "--child", name, str(count)]
                 command += ["--missing", str(arguments.missing), "--head", arguments.head]
+                command += ["--no-networks"] if arguments.no_networks else []
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[count].append(json.loads(done.stdout))
     one = float(np.median([item["cpu_s"] for item in found[1]]))
@@ -98,6 +108,7 @@ def main() -> int:
         middle = {key: round(float(np.median([item[key] for item in measured])), 4) for key in measured[0]}
         record(
             {"part": "cost", "head": arguments.head, "tasks": count, "missing": arguments.missing,
+             "backbone": arguments.backbone, "networks": not arguments.no_networks,
              "repeats": len(measured), **middle,
              "times_one": round(middle["cpu_s"] / one, 2), "rows": TRAIN, "embed_cpu_s": round(embed_s, 1)}
         )  # fmt: skip

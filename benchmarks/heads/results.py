@@ -8,7 +8,7 @@ from typing import Any
 
 from modelworks.algorithms.plugins import estimator
 
-RESULTS = Path(__file__).parent / "results" / "2026-11-26.jsonl"
+RESULTS = Path(__file__).parent / "results" / "2026-11-26-formula.jsonl"
 
 
 def record(row: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from modelworks.serving.model import MemorySource
 from modelworks.serving.pool import WorkerPool
 from modelworks.serving.residency import Residency
 
-BACKBONE = "images.patches"
+BACKBONE = "images.formula"
 
 
 async def measure(sources: list[MemorySource], images: list[np.ndarray], repeats: int) -> None:

@@ -249,15 +249,12 @@ def _finite(digits: str) -> float:
 def _check_depth(data: bytes) -> None:
     """Bound nesting before the recursive parser sees the text; brackets inside strings are skipped."""
     depth = deepest = 0
-    for piece in _OUTSIDE_STRINGS.finditer(data):
-        mark = piece.group()
-        if mark in (b"{", b"["):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in (b"}", b"]"):
-            depth -= 1
+    for mark in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
+        depth += 1 if mark in b"{[" else -1
+        deepest = max(deepest, depth)
     if deepest > _MAX_DEPTH:
         raise ValueError(f"nested {deepest} levels deep, {_MAX_DEPTH} are allowed")
 
 
-_OUTSIDE_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{}[]")

@@ -24,11 +24,13 @@ def without_secrets(value: Any, sources: Mapping[str, str] | None = None) -> Any
         value: Plain data.
         sources: Names of sources that are told by another name wherever they stand in a text.
     """
+    if type(value) in _NUMBERS:
+        return value
     if isinstance(value, str):
         for private, public in (sources or {}).items():
             value = value.replace(private, public)
         return hide(value)
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return {
             without_secrets(str(key), sources): without_secrets(item, sources) for key, item in value.items()
         }

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from modelworks.compute.runtime import GraphSession
     from modelworks.core.estimator import FittedModel
 
-CHECKED_ROWS = 16
-"""Sealed samples on which the shipped graph is run from end to end beside the cached embeddings."""
+CHECKED_ROWS = 4
+"""Sealed samples on which the shipped graph, which holds the backbone bit for bit, runs from end to end."""
 
-WARM_UP, REPEATS = 3, 20
+WARM_UP, REPEATS, QUICK, MARGIN = 2, 20, 8, 0.5
+"""Runs that are timed; where the slowest of the quick ones takes at most this share of the limit, no others follow."""
 ANSWERS = "answers.npz"
 
 
@@ -97,8 +98,9 @@ class SealedSamples:
 def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
     """Score model, baselines and champion on the sealed samples and hold the result to the gate.
 
-    Where the model is a head on a backbone, its answers come from the embeddings that the same backbone gave; the
-    shipped graph runs from end to end on some of the rows, and on all of them if a single answer differs.
+    Where the model is a head on a backbone, its answers come from the embeddings that the same backbone gave: the
+    shipped graph is seen to hold that backbone bit for bit and runs from end to end on some of the rows; it runs on all
+    of them if it does not, or if a single answer differs.
 
     Args:
         files: What the steps before wrote.
@@ -108,7 +110,7 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
     """
     import numpy as np
 
-    from modelworks.compute.runtime import GraphSession, single_row_latency_ms
+    from modelworks.compute.runtime import GraphSession
     from modelworks.evaluation import judge
 
     parts: dict[str, float] = {}
@@ -131,9 +133,7 @@ def judge_samples(files: Files, task: Task, look: int, folder: Path) -> Judged:
         champion = _champion(files.champion, sealed, model, outputs, task, look)
     with timed(parts, "latency"):
         feeds = _one_row(sealed, model)
-        latency = single_row_latency_ms(
-            session, feeds, repeats=REPEATS, warm_up=WARM_UP, limit_ms=task.limits.latency_ms
-        )
+        latency = _latency_ms(session, feeds, task.limits.latency_ms)
         measured = {"latency_ms": latency, "size_bytes": len(model.onnx), "size_mb": len(model.onnx) / 1e6}
         measured |= {"parity": parity} if parity else {}
     with timed(parts, "show"):
@@ -218,19 +218,36 @@ def _answers(
     """Return the answers to the sealed rows, and how the shipped graph compares with its halves."""
     import numpy as np
 
+    from modelworks.algorithms.backbones.fusion import stands_on
     from modelworks.compute.feeds import answer
 
     if files.head is None or files.embedded is None:
+        return answer(session, model.signature, sealed.values(), sealed.rows), {}
+    if not stands_on(model.onnx, (files.embedded / GRAPH).read_bytes()):
         return answer(session, model.signature, sealed.values(), sealed.rows), {}
     found = _head_answers(files.head, files.embedded, sealed)
     places = np.unique(np.linspace(0, sealed.rows - 1, min(CHECKED_ROWS, sealed.rows)).astype(np.int64))
     whole = answer(session, model.signature, sealed.values(places), len(places))
     worst = max(_difference(whole[name], found[name][places]) for name in whole)
-    detail = f"The shipped graph on {len(places)} sealed samples: largest difference {worst:.1g}."
+    detail = (
+        "The shipped graph holds the backbone of the cached embeddings bit for bit; run from end to end on "
+        f"{len(places)} sealed samples, its largest difference is {worst:.1g}."
+    )
     if worst > PARITY:
         found = answer(session, model.signature, sealed.values(), sealed.rows)
         detail += " All sealed samples were answered by the shipped graph."
     return found, {"passed": worst <= PARITY, "detail": detail, "worst": worst}
+
+
+def _latency_ms(
+    session: GraphSession, feeds: dict[str, npt.NDArray[Any]], limit_ms: float
+) -> dict[str, float]:
+    from modelworks.compute.runtime import single_row_latency_ms
+
+    quick = single_row_latency_ms(session, feeds, repeats=QUICK, warm_up=WARM_UP)
+    if quick["p99"] <= MARGIN * limit_ms:
+        return quick
+    return single_row_latency_ms(session, feeds, repeats=REPEATS, warm_up=0, limit_ms=limit_ms)
 
 
 def _difference(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:

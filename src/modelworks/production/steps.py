@@ -214,7 +214,7 @@ def fit_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) ->
 
 
 @step(
-    version=7,
+    version=8,
     outputs=("judged.json",),
     sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.sample_showing", f"{HOUSE}.judging", f"{HOUSE}.papers"),
 )

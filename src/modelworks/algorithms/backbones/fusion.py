@@ -66,6 +66,32 @@ def fuse(backbone: bytes, head: bytes) -> bytes:
     return bytes(whole.SerializeToString(deterministic=True))
 
 
+def stands_on(whole: bytes, backbone: bytes) -> bool:
+    """Say whether a graph begins with a backbone, bit for bit: its inputs, its nodes and its constants, in their order.
+
+    What is known of the backbone's embeddings then holds for the whole graph; only what stands on them is its own.
+    """
+    import onnx
+
+    found = onnx.load_model_from_string(whole).graph
+    below = onnx.load_model_from_string(backbone).graph
+    parts = ((found.input, below.input), (found.node, below.node), (found.initializer, below.initializer))
+    own = {name for node in found.node[len(below.node) :] for name in node.output}
+    taken = {name for node in below.node for name in node.output} | {item.name for item in below.initializer}
+    return (
+        len(found.input) == len(below.input)
+        and not own & taken
+        and all(
+            len(ours) >= len(theirs)
+            and all(
+                one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True)
+                for one, other in zip(ours, theirs, strict=False)
+            )
+            for ours, theirs in parts
+        )
+    )
+
+
 def _adopt_opsets(whole: Any, above: Any) -> None:
     """Take over operator domains that only the head uses; a shared one keeps the backbone's version."""
     known = {item.domain for item in whole.opset_import}

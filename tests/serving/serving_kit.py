@@ -155,6 +155,32 @@ def row_mixer(name: str = "mixer") -> MemorySource:
     return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
 
 
+DEEP_WIDTH = 700
+
+
+def deep(name: str = "deep", seed: int = 0, layers: int = 5) -> MemorySource:
+    """A few layers: 9.8 MB, its matrices packed for the kernels; ``prediction`` is the sum of the last one."""
+    random = np.random.default_rng(seed)
+    columns = tuple(f"x{number}" for number in range(DEEP_WIDTH))
+    inputs = [Tensor(name="x", datatype="FP32", shape=(-1, DEEP_WIDTH), columns=columns)]
+    outputs = [Tensor(name="prediction", datatype="FP32", shape=(-1,))]
+    constants: dict[str, Any] = {"zero": np.array(0.0, np.float32), "axes": np.array([1], np.int64)}
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "x"], ["s"]),
+    ]
+    state = "s"
+    for number in range(layers):
+        constants[f"w{number}"] = random.standard_normal((DEEP_WIDTH, DEEP_WIDTH)).astype(np.float32) * 0.05
+        nodes += [
+            helper.make_node("MatMul", [state, f"w{number}"], [f"m{number}"]),
+            helper.make_node("Tanh", [f"m{number}"], [f"s{number}"]),
+        ]
+        state = f"s{number}"
+    nodes.append(helper.make_node("ReduceSum", [state, "axes"], ["prediction"], keepdims=0))
+    return source(name, graph(nodes, inputs, outputs, constants), inputs, outputs)
+
+
 def free_port() -> int:
     """Return a port that is free now."""
     with socket.socket() as probe:
@@ -274,10 +300,14 @@ def running(home: Path, sources: Sequence[ModelSource] = (), **settings: Any) ->
 
 
 def make_package(
-    folder: Path, name: str = "adder", amount: float = 1.0, created: float = 1_700_000_000.0
+    folder: Path,
+    name: str = "adder",
+    amount: float = 1.0,
+    created: float = 1_700_000_000.0,
+    model: MemorySource | None = None,
 ) -> Path:
-    """Build a real, signed package around ``adder``; its key is the one in ``<folder>/keys``."""
-    model = patient_adder(name, amount)
+    """Build a real, signed package around ``adder`` (or ``model``); its key is the one in ``<folder>/keys``."""
+    model = model or patient_adder(name, amount)
     columns = model.signature.columns
     rows = [{column: float(index + row) for index, column in enumerate(columns)} for row in range(6)]
     return package_of(folder, model, rows, f"{name}-{amount:g}", created)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from serving_kit import free_port, heavy, make_package, running
+from serving_kit import deep, free_port, heavy, make_package, running
 
 from modelworks.core.errors import UsageError
 from modelworks.serving.access import read_local_token
@@ -190,6 +190,29 @@ def test_several_workers_share_the_port_and_the_endpoints(tmp_path: Path) -> Non
         assert {len(client.status()["workers"]) for client in clients} == {2}
         for client in clients:
             client.close()
+
+
+@pytest.mark.slow
+def test_several_workers_hold_big_weights_together(tmp_path: Path) -> None:
+    package = make_package(tmp_path, "deep", model=deep())
+    settings = _settings(tmp_path, workers=2, packages=(package,), keep_ready=True, device="cpu")
+    row = {f"x{number}": number / 700 for number in range(700)}
+    with _process(settings) as process:
+        clients = [_client(settings) for _ in range(8)]
+        answers = {client.predict("deep", [row])[0]["prediction"] for client in clients}
+        assert len(answers) == 1
+        (version,) = clients[0].status()["endpoints"][0]["versions"]
+        assert version["shared_mb"] > 8
+        assert version["memory_mb"] < 2 * version["shared_mb"]
+        files = list(settings.state.glob("weights/*/*/weights.bin"))
+        assert len(files) == 1
+        for worker in _workers(process):
+            assert str(files[0]) in Path(f"/proc/{worker.pid}/maps").read_text()
+        for client in clients:
+            client.close()
+        process.terminate()
+        process.wait(40)
+    assert list(settings.state.glob("weights/*/*")) == []
 
 
 @pytest.mark.slow

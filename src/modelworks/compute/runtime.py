@@ -7,6 +7,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,15 @@ LATENCY_PAUSES_S = (0.05, 0.2, 0.5, 1.0)
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
+GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights.bin"
+"""Names under which a session leaves its optimised graph and the tensors above 64 KB, packed for the kernels too."""
+
+_KEPT = {
+    "session.save_external_prepacked_constant_initializers": "1",
+    "session.optimized_model_external_initializers_file_name": WEIGHTS_FILE,
+    "session.optimized_model_external_initializers_min_size_in_bytes": "65536",
+}
+
 _OPTIONS: dict[str, dict[str, str]] = {
     # Full FP32: TF32 is faster and keeps three digits, fewer than golden examples are compared to.
     CUDA: {
@@ -38,11 +48,17 @@ class GraphSession:
     """A loaded graph.
 
     Args:
-        onnx: Bytes of the graph; never a path, so that no external data can be read.
+        onnx: Bytes of the graph; never a path, so that no external data can be read (but see ``weights``).
         threads: Intra-op threads; 1 is right for small models.
         providers: ONNX Runtime execution providers in order of preference.
         arena: Keep a memory arena; without one a small model takes half the memory and gives all of it back,
             at the same speed.
+        keep: Folder in which to leave ``GRAPH_FILE`` and ``WEIGHTS_FILE``, for sessions of this machine.
+        weights: Folder of a ``WEIGHTS_FILE`` that belongs to ``onnx``, the bytes of its ``GRAPH_FILE``; it is mapped,
+            not copied, and must not change any more. Checking it is the caller's.
+
+    Attributes:
+        shared_bytes: Bytes of its weights that other processes may hold too; told by who gave them.
 
     Raises:
         TrustError: ONNX Runtime refuses the bytes.
@@ -55,6 +71,8 @@ class GraphSession:
         threads: int = 1,
         providers: Sequence[str] = (CPU,),
         arena: bool = True,
+        keep: Path | None = None,
+        weights: Path | None = None,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -64,6 +82,16 @@ class GraphSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = arena
+        if keep is not None:
+            options.optimized_model_filepath = str(keep / GRAPH_FILE)
+            for name, value in _KEPT.items():
+                options.add_session_config_entry(name, value)
+        if weights is not None:
+            # It was optimised before it was written.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(weights)
+            )
         try:
             chosen = [(name, _OPTIONS.get(name, {})) for name in providers]
             self._session = onnxruntime.InferenceSession(onnx, options, providers=chosen)
@@ -77,6 +105,7 @@ class GraphSession:
             self._session._model_bytes = None
         self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
+        self.shared_bytes = 0
         # A provider whose libraries are missing is left out without an error: only this says what really runs.
         self.device: str = "cuda" if CUDA in self._session.get_providers() else "cpu"
 

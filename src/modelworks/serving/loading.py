@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from modelworks.serving.model import LoadedModel, ModelSource
 from modelworks.serving.samples import sample_feeds, stacks
 from modelworks.serving.tensors import Array
 from modelworks.serving.turns import Turns
+from modelworks.serving.weights import SHARED_BYTES, SharedWeights
 from modelworks.serving.work import GraphRunner, Runner, Work
 
 Prove = Callable[[ModelSource, LoadedModel], None]
@@ -81,6 +82,7 @@ class Loaded:
         load_s: Elapsed seconds of verifying, loading and warming up (without the proof).
         device: Where it runs: ``cpu`` or ``cuda``.
         note: Why there.
+        shared_bytes: Bytes of its weights (of a head: of its backbone's) that all workers hold together.
     """
 
     runner: Runner
@@ -91,6 +93,7 @@ class Loaded:
     cost_s: float = 0.0
     device: str = "cpu"
     note: str = ""
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +185,19 @@ class Loader:
         proofs: Record of first loads.
         limits: Limits of a load.
         devices: Where models may run; the CPU by default.
+        weights: Weights shared with the other workers of a server; ``None`` loads all privately.
     """
 
-    def __init__(self, proofs: Proofs, limits: LoadLimits, devices: Devices | None = None) -> None:
+    def __init__(
+        self,
+        proofs: Proofs,
+        limits: LoadLimits,
+        devices: Devices | None = None,
+        weights: SharedWeights | None = None,
+    ) -> None:
         self.proofs = proofs
         self.limits = limits
+        self._weights = weights
         self._devices = devices if devices is not None else Devices("cpu")
         self._turns = Turns()
         self._sizes: dict[str, int] = {}
@@ -265,7 +276,7 @@ class Loader:
         start = time.perf_counter()
 
         def make(device: str) -> GraphSession:
-            session = self._session(model.onnx, device)
+            session = self._session(model.onnx, device, samples)
             check_names(session, source.signature)
             return session
 
@@ -284,7 +295,9 @@ class Loader:
             # It was here before: one run warms it up, and what its curve was then is where this one starts.
             placed.session.run(samples[0])
         if memory is None:
-            memory = self._sizes[source.digest] = self._memory_of(model.onnx, allocated_bytes() - before)
+            memory = self._sizes[source.digest] = self._memory_of(
+                model.onnx, allocated_bytes() - before + placed.session.shared_bytes
+            )
         return Loaded(
             runner=GraphRunner(placed.session),
             curve=placed.curve,
@@ -292,6 +305,7 @@ class Loader:
             load_s=time.perf_counter() - start,
             device=placed.session.device,
             note=placed.note,
+            shared_bytes=placed.session.shared_bytes,
         )
 
     def _memory_of(self, onnx: bytes, measured: int) -> int:
@@ -324,7 +338,7 @@ class Loader:
             before = allocated_bytes()
             placed = self._devices.place(
                 split.digest,
-                lambda device: self._session(split.backbone, device),
+                lambda device: self._session(split.backbone, device, samples),
                 lambda session: self._measure_backbone(BackboneRunner(session, 0), split.head, samples),
                 lambda session: self._head_differs(BackboneRunner(session, 0), split.head, source, model),
             )
@@ -332,7 +346,7 @@ class Loader:
             curve = placed.curve
             if self.limits.cache_bytes and curve.estimate(1) > _WORTH_CACHING_S:
                 runner.cache = EmbeddingCache(self.limits.cache_bytes)
-            memory = self._memory_of(split.backbone, allocated_bytes() - before)
+            memory = self._memory_of(split.backbone, allocated_bytes() - before + placed.session.shared_bytes)
             backbone = Backbone(
                 digest=split.digest, runner=runner, curve=curve, memory_bytes=memory, note=placed.note
             )
@@ -355,6 +369,7 @@ class Loader:
             shared=SharedHead(head=split.head, backbone=backbone),
             device=backbone.runner.session.device,
             note=backbone.note,
+            shared_bytes=backbone.runner.session.shared_bytes,
         )
 
     def _head_differs(
@@ -366,9 +381,17 @@ class Loader:
             return as_on_cpu(HeadOnBackbone(runner, head), self._session(model.onnx), samples)
         return replayed(HeadOnBackbone(runner, head), source.signature, model.examples)
 
-    def _session(self, onnx: bytes, device: str = "cpu") -> GraphSession:
+    def _session(
+        self, onnx: bytes, device: str = "cpu", samples: Sequence[dict[str, Array]] = ()
+    ) -> GraphSession:
+        """Load a graph; with samples to compare answers by, on shared weights if it is big."""
+        threads = max(1, self.limits.threads)
+        if self._weights is not None and device == "cpu" and samples and len(onnx) >= SHARED_BYTES:
+            shared = self._weights.session(onnx, samples, threads)
+            if shared is not None:
+                return shared
         providers = (CUDA, CPU) if device == "cuda" else (CPU,)
-        return GraphSession(onnx, threads=max(1, self.limits.threads), arena=False, providers=providers)
+        return GraphSession(onnx, threads=threads, arena=False, providers=providers)
 
     def _spend_s(self) -> float:
         """Return the time a curve may take: more where two are compared, for a guess at larger batches decides."""

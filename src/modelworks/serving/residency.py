@@ -262,6 +262,7 @@ class Residency:
         resident.measured = True
         resident.load_s, resident.cost_s = loaded.load_s, loaded.cost_s
         resident.device, resident.device_note = loaded.device, loaded.note
+        resident.shared_bytes = loaded.shared_bytes
         # Now that the size is measured, it may turn out not to fit after all.
         self._check_fit(resident)
         resident.lane = self._lane(resident, loaded)

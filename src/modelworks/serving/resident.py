@@ -44,6 +44,7 @@ class Resident:
         cause: Why it failed or is quarantined.
         device: Where it runs while it is loaded.
         device_note: Why there.
+        shared_bytes: Bytes of its weights that the workers hold together.
     """
 
     source: ModelSource
@@ -66,3 +67,4 @@ class Resident:
     retry_at: float = 0.0
     device: str = ""
     device_note: str = ""
+    shared_bytes: int = 0

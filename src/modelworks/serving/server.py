@@ -49,6 +49,7 @@ from modelworks.serving.siblings import Siblings
 from modelworks.serving.staging import staged
 from modelworks.serving.status import status
 from modelworks.serving.tracing import Tracer
+from modelworks.serving.weights import SharedWeights
 
 _LOOK_S = 1.0
 _COLLECT_EVERY = 10_000
@@ -79,9 +80,12 @@ class Server:
     Args:
         settings: Everything it can be told.
         loop: The running loop.
+        weights: Weights shared with the other workers of the same parent.
     """
 
-    def __init__(self, settings: ServeSettings, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self, settings: ServeSettings, loop: AbstractEventLoop, weights: SharedWeights | None = None
+    ) -> None:
         settings.check()
         self.settings = settings
         self.loop = loop
@@ -97,7 +101,9 @@ class Server:
         self.pool = WorkerPool(loop, threads, self.recorder)
         cap_bytes = settings.memory_mb * 2**20
         load_limits = LoadLimits(batch_rows=settings.batch_rows, cap_bytes=cap_bytes)
-        self.loader = Loader(Proofs(settings.state / "proofs"), load_limits, Devices(settings.device))
+        self.loader = Loader(
+            Proofs(settings.state / "proofs"), load_limits, Devices(settings.device), weights
+        )
         self.residency = Residency(loop, self.loader, self.pool, cap_bytes=cap_bytes, lane_limits=lane_limits)
         self.plane = DataPlane(loop, self.residency, PlaneLimits(deadline_s=settings.deadline_s))
         self.deployments = Deployments(self.plane, Journal(settings.state / "deployments.jsonl"), self.trust)
@@ -318,11 +324,14 @@ def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:
 
 
 async def run(
-    settings: ServeSettings, started: Callable[[Server, Address], None], listener: socket.socket | None = None
+    settings: ServeSettings,
+    started: Callable[[Server, Address], None],
+    listener: socket.socket | None = None,
+    weights: SharedWeights | None = None,
 ) -> bool:
     """Serve until SIGTERM or SIGINT; returns whether everything under way was answered."""
     loop = asyncio.get_running_loop()
-    server = Server(settings, loop)
+    server = Server(settings, loop, weights)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)

@@ -163,7 +163,10 @@ def _version(parts: list[dict[str, Any]]) -> dict[str, Any]:
     for name in _VERSION_SUMS:
         whole[name] = sum(part[name] for part in parts)
     memory = [part["memory_mb"] for part in parts if part["memory_mb"] is not None]
-    whole["memory_mb"] = _sum(memory) if memory else None
+    shared = [part["shared_mb"] for part in parts]
+    whole["shared_mb"] = max(shared)
+    # Shared weights are in memory once, however many workers count them to what they hold.
+    whole["memory_mb"] = _sum([*memory, max(shared), -sum(shared)]) if memory else None
     for name in ("errors", "shadow"):
         keys = {key for part in parts for key in part[name]}
         whole[name] = {key: sum(part[name].get(key, 0) for part in parts) for key in sorted(keys)}

@@ -93,6 +93,7 @@ def version_status(target: Target) -> dict[str, Any]:
         "memory_mb": round(resident.memory_bytes / 2**20, 3) if resident.measured else None,
         "device": resident.device,
         "device_note": resident.device_note,
+        "shared_mb": round(resident.shared_bytes / 2**20, 3),
         "load_ms": round(resident.load_s * 1e3, 2) if resident.loads else None,
         "loads": resident.loads,
         "evictions": resident.evictions,

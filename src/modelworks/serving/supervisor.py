@@ -21,6 +21,7 @@ from modelworks.core.errors import ExecutionError, ModelworksError, UsageError
 from modelworks.serving.flight import CrashRecord, flight_path, running_at_death
 from modelworks.serving.loading import Proof, Proofs
 from modelworks.serving.settings import ServeSettings
+from modelworks.serving.weights import WeightsFolder
 
 _log = logging.getLogger("modelworks.serving")
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
@@ -52,6 +53,7 @@ class Supervisor:
         self._failures: list[float] = []
         self._listener = _listen(settings)
         self._bound = replace(settings, port=self._listener.getsockname()[1])
+        self._weights = WeightsFolder(settings.state) if settings.workers > 1 else None
         self._grpc_hold: socket.socket | None = None
         if settings.grpc_port == 0:
             # Several workers share one gRPC port; holding it bound (not listening) keeps it ours between their starts.
@@ -81,6 +83,8 @@ class Supervisor:
             self._listener.close()
             if self._grpc_hold is not None:
                 self._grpc_hold.close()
+            if self._weights is not None:
+                self._weights.close()
         return 0
 
     def _start(self) -> _Worker:
@@ -98,6 +102,11 @@ class Supervisor:
         os.close(theirs)
         assert process.stdin is not None
         process.stdin.write(to_json(self._bound))
+        if self._weights is not None:
+            # Through a pipe, not an option or a file: nobody else reads it.
+            process.stdin.write(
+                b"\n" + json.dumps([str(self._weights.path), self._weights.secret.hex()]).encode()
+            )
         process.stdin.close()
         return _Worker(process, reports, time.monotonic())
 

@@ -138,7 +138,7 @@ class _Standing(Loader):
 
     other: bytes | None = None
 
-    def _session(self, onnx: bytes, device: str = "cpu") -> GraphSession:
+    def _session(self, onnx: bytes, device: str = "cpu", samples: Any = ()) -> GraphSession:
         session = super()._session(self.other or onnx if device == "cuda" else onnx)
         session.device = device
         return session

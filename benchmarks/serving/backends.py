@@ -2,9 +2,9 @@
 
     python -m benchmarks.serving.backends FOLDER --python OTHER/bin/python [--out results/DATE-backends.json]
 
-``OTHER`` is an environment with ``onnxruntime-openvino`` and numpy. Each backend is a process that answers "run this batch
-for a while"; they take turns, 12 rounds, one thread each. The figure is the median of the rounds' fastest run; answers are compared with our CPU
-provider's within the tolerance of golden examples.
+``OTHER`` is an environment with ``onnxruntime-openvino`` and numpy. Each backend is a process that answers "run this
+batch for a while"; they take turns, 12 rounds, one thread each. The figure is the median of the rounds' fastest run;
+answers are compared with our CPU provider's within the tolerance of golden examples.
 """
 
 from __future__ import annotations

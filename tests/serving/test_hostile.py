@@ -28,6 +28,8 @@ from modelworks.serving.observed import ObservationLimits, weight
 from modelworks.serving.rest.chunks import ChunkDecoder
 from modelworks.serving.rest.heads import BadHead, HeadParser
 from modelworks.serving.rpc import frames
+from modelworks.serving.rpc.calls import HeadReader
+from modelworks.serving.rpc.hpack import encode
 from modelworks.serving.rpc.limits import RpcLimits
 from modelworks.serving.server import connections_allowed
 
@@ -216,6 +218,22 @@ def test_strangers_do_not_fill_the_memory_of_heads() -> None:
                 f"GET /v2/{number} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nX: {pad}\r\n\r\n".encode()
             )
     assert not parser._bare and not parser._sized and not parser._exact
+
+
+def test_strangers_do_not_fill_the_memory_of_header_blocks() -> None:
+    reader = HeadReader(16_384)
+    pseudo = [(b":method", b"POST"), (b":scheme", b"http"), (b"content-type", b"application/grpc")]
+    for number in range(100):
+        for length in (10, 3000):
+            fields = [*pseudo[:2], (b":path", b"/a/%d" % number), pseudo[2], (b"x", b"y" * length)]
+            assert reader.read(encode(fields)) is not None
+    # An entry of the table is three thousand bytes long and takes one byte in a block.
+    reader.read(b"\x40\x01z\x7f\xb9\x16" + b"v" * 3000)
+    fields = [*pseudo[:2], (b":path", b"/a"), pseudo[2]]
+    head = reader.read(encode(fields) + b"\xbe")
+    assert head is not None and len(head.metadata["z"]) == 3000
+    assert len(reader._known) <= 16
+    assert all(len(block) < 2048 and "z" not in head.metadata for block, head in reader._known.items())
 
 
 def test_connections_leave_files_for_models(monkeypatch: pytest.MonkeyPatch) -> None:

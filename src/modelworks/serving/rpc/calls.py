@@ -14,7 +14,9 @@ from modelworks.serving.rpc.statuses import Status
 if TYPE_CHECKING:
     from modelworks.serving.rpc.connection import Http2Connection
 
-_REMEMBERED = 64
+_REMEMBERED = 16
+_SHORT = 2048
+"""Bytes of headers, and of their block, up to which they are remembered: every stranger has connections."""
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 CODINGS = frozenset({"identity", "gzip", "deflate"})
 
@@ -109,9 +111,14 @@ class HeadReader:
             known.clear()
             self._known_at = decoder.changes
         # A block that changes the table does not mean the same a second time.
-        if found is not None and before == decoder.changes:
+        if found is not None and before == decoder.changes and _size(found, block) <= _SHORT:
             known[block] = found
         return found
+
+
+def _size(head: CallHead, block: bytes) -> int:
+    fields = sum(len(name) + len(value) for name, value in head.metadata.items())
+    return max(len(block), len(head.method) + fields)
 
 
 class Intake(Protocol):

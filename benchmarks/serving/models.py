@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelworks.core.signature import Signature, Tensor
+from modelworks.core.signature import Signature, Tensor, Tokenizer
 
 ROWS = 64
 TREE, CNN, TEXT = "tree", "cnn", "text"
@@ -112,16 +112,21 @@ def text_model() -> Model:
     from modelworks.algorithms.backbones.bert import load_text_encoder, shipped_minilm
 
     encoder = load_text_encoder(shipped_minilm())
+    data = encoder.tokenizer.encode()
     random = np.random.default_rng(0)
     inputs = (
-        Tensor(name="token_ids", datatype="INT64", shape=(-1, -1)),
-        Tensor(name="attention", datatype="INT64", shape=(-1, -1)),
+        Tensor(name="token_ids", datatype="INT64", shape=(-1, -1), columns=("text",)),
+        Tensor(name="attention", datatype="INT64", shape=(-1, -1), columns=("text",)),
     )
     return Model(
         name=TEXT,
         onnx=encoder.onnx,
         signature=Signature(
-            inputs=inputs, outputs=(Tensor(name="embedding", datatype="FP32", shape=(-1, 384)),)
+            inputs=inputs,
+            outputs=(Tensor(name="embedding", datatype="FP32", shape=(-1, 384)),),
+            tokenizer=Tokenizer(
+                sha256=hashlib.sha256(data).hexdigest(), max_tokens=encoder.max_tokens, data=data
+            ),
         ),
         rows={
             "token_ids": random.integers(1000, 20000, (ROWS, TOKENS)),
@@ -140,6 +145,8 @@ def write_models(folder: Path) -> dict[str, Model]:
     for model in made.values():
         (folder / f"{model.name}.onnx").write_bytes(model.onnx)
         (folder / f"{model.name}.json").write_text(json.dumps(model.signature.to_json()))
+        if model.signature.tokenizer is not None:
+            (folder / f"{model.name}.tokenizer.json").write_bytes(model.signature.tokenizer.data)
         write_triton(folder, model)
         if model.name != TEXT:
             write_package(folder, model)

@@ -341,6 +341,26 @@ def test_curve_finds_where_batching_stops_to_pay() -> None:
     assert flat.best_rows == 16
 
 
+def test_a_slow_model_is_measured_at_sizes_where_batching_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six runs at one row and six at two used up the time: a text model was never batched by more than two."""
+    now = [0.0]
+    monkeypatch.setattr("modelworks.serving.curve.perf_counter", lambda: now[0])
+    runs: dict[int, int] = {}
+
+    def run(rows: int) -> None:
+        runs[rows] = runs.get(rows, 0) + 1
+        now[0] += (0.0032 + 0.0032 * rows) if slow else (0.0001 + 0.00001 * rows)
+
+    slow = True
+    curve = LatencyCurve(64)
+    curve.measure(run, limit_s=0.1, longest_s=0.05, clock=lambda: now[0])
+    assert curve.best_rows == 8
+    slow, runs = False, {}
+    curve = LatencyCurve(64)
+    curve.measure(run, limit_s=0.1, longest_s=0.05, clock=lambda: now[0])
+    assert curve.best_rows == 64 and set(runs.values()) == {6}
+
+
 def test_curve_follows_what_is_observed_but_not_one_stall() -> None:
     curve = LatencyCurve(8)
     curve.seconds = [1e-3, 1e-3, 1e-3, 1e-3]

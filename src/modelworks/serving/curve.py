@@ -10,6 +10,7 @@ from time import perf_counter, thread_time
 _UP = 0.02
 _DOWN = 0.25
 _WORTH = 0.95
+_SLOW = 0.05
 
 
 class LatencyCurve:
@@ -80,6 +81,7 @@ class LatencyCurve:
     ) -> None:
         """Time ``run(rows)`` at every size, at most ``limit_s`` in all, and decide.
 
+        A slow model is run less often at each size, so that larger sizes have their turn: there batching pays.
         ``clock`` is this thread's, which busy neighbours do not move; a device that the thread only waits for needs
         elapsed time.
         """
@@ -92,7 +94,7 @@ class LatencyCurve:
                 run(size)
                 spent = clock() - start
                 best = spent if best is None else min(best, spent)
-                if perf_counter() > deadline:
+                if perf_counter() > deadline or spent > limit_s * _SLOW:
                     break
             self.seconds[index] = best
             if perf_counter() > deadline or (best or 0.0) > longest_s:

@@ -1,11 +1,11 @@
-"""Rare classes: what thresholds per task, class factors and rows that weigh all classes alike change, on sealed rows.
+"""Rare classes: what thresholds per task and class factors change, on sealed rows.
 
     OMP_NUM_THREADS=1 python -m benchmarks.heads.imbalance [--sets NAMES]
 
 celeba40_a: attributes that fewer than a tenth of the training faces have. cifar10_6k: for each of three classes a task
 of its own against all others, thinned to two in a hundred; half of what is left trains. hate_speech: three classes,
-every third text, of which every fourth is sealed. Each variant is one order; limits are those of resampled sealed rows,
-and differences are paired with the plain variant of the same family of heads.
+every third text, of which every fourth is sealed. Each metric is one order; limits are those of resampled sealed rows,
+and differences are paired with the first metric, which leaves the most probable class.
 """
 
 from __future__ import annotations
@@ -25,15 +25,11 @@ from modelworks.compute.runtime import GraphSession
 from modelworks.core.budget import Budget
 from modelworks.data.samples.images import read_image_folder
 from modelworks.data.samples.training import TrainingSamples
-from modelworks.training.heads import logistic
 
 RARE_SHARE, THINNED = 0.1, 0.02
 THINNED_CLASSES = ("cat", "ship", "horse")
-VARIANTS = (
-    ("auto", None), ("auto", "f1"), ("auto", "balanced_accuracy"), ("auto", "mcc"),
-    ("logistic, rows as they are", None), ("logistic", None), ("logistic", "f1"),
-)  # fmt: skip
-MULTICLASS = (("auto", "accuracy"), ("auto", "macro_f1"), ("logistic", "accuracy"), ("logistic", "macro_f1"))
+METRICS = (None, "f1", "balanced_accuracy", "mcc")
+SEVERAL = ("accuracy", "macro_f1", "balanced_accuracy")
 RESAMPLED = 500
 
 
@@ -54,18 +50,16 @@ def main() -> int:
     for name in arguments.sets.split(","):
         tasks = SETS[name]()
         several = len(tasks[0].train.classes) > 2
-        plain: dict[str, np.ndarray] = {}
-        for head, metric in MULTICLASS if several else VARIANTS:
-            drawn = measured(tasks, head, metric)
-            base = plain.setdefault(head, drawn)
-            if head == "logistic, rows as they are":
-                plain["logistic"] = drawn
+        plain: np.ndarray | None = None
+        for metric in SEVERAL if several else METRICS:
+            drawn = measured(tasks, metric)
+            plain = drawn if plain is None else plain
             names = (
                 ("macro_f1", "balanced_accuracy", "accuracy")
                 if several
                 else ("f1", "balanced_accuracy", "ap")
             )
-            row: dict[str, Any] = {"part": "imbalance", "set": name, "tasks": len(tasks), "head": head}
+            row: dict[str, Any] = {"part": "imbalance", "set": name, "tasks": len(tasks)}
             row |= {"metric": metric or "none", "sealed": len(tasks[0].truth)}
             row |= {
                 "rare": round(
@@ -74,19 +68,16 @@ def main() -> int:
             }
             for index, measure in enumerate(names):
                 row[measure] = limits(drawn[:, index])
-                if base is not drawn:
-                    row[f"{measure}_gain"] = limits(drawn[:, index] - base[:, index])
+                if plain is not drawn:
+                    row[f"{measure}_gain"] = limits(drawn[:, index] - plain[:, index])
             record(row)
     return 0
 
 
-def measured(tasks: list[Judged], head: str, metric: str | None) -> np.ndarray:
+def measured(tasks: list[Judged], metric: str | None) -> np.ndarray:
     """Return three measures of an order, mean over tasks, ``[1 + RESAMPLED, 3]``; the first row is as it is."""
-    usual = logistic.RARE
-    logistic.RARE = 0.0 if head.endswith("as they are") else usual
-    recipe = estimator("samples.heads")(head=head.split(",", maxsplit=1)[0], metric=metric)
+    recipe = estimator("samples.heads")(metric=metric)
     found = recipe.fit_all([one.train for one in tasks], Budget(900), 0)
-    logistic.RARE = usual
     total = np.zeros((RESAMPLED + 1, 3))
     for one, fitted in zip(tasks, found, strict=True):
         answers = GraphSession(fitted.onnx).run({"embedding": one.sealed})

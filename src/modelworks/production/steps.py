@@ -103,7 +103,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=9,
+    version=10,
     sources=(
         f"{HOUSE}.heads",
         f"{HOUSE}.embedding",

@@ -68,8 +68,29 @@ def _threshold(
     """Return the threshold with the best value of ``aim``; ties go to the one nearest to one half."""
     if truth.all() or not truth.any():
         return DEFAULT
+    return _best_cut(chances, truth.astype(np.float64), weight, aim)
+
+
+def expected_threshold(chances: npt.NDArray[np.floating], metric: str | None) -> float:
+    """Return the threshold with the best value of a metric that is expected where chances are true.
+
+    Labels of a few rare rows say little about where to cut; calibrated chances of all rows say it with less noise.
+
+    Source: Ye, Chai, Lee & Chieu (2012), Optimizing F-measure: a tale of two approaches; Lipton, Elkan & Narayanaswamy
+    (2014), Thresholding classifiers to maximize F1 score.
+    """
+    aim = _BY_METRIC.get((metric or "").lower(), "")
+    if not aim:
+        return DEFAULT
+    return _best_cut(chances, chances, np.ones(len(chances)), aim)
+
+
+def _best_cut(
+    chances: npt.NDArray[np.floating], share: npt.NDArray[np.floating], weight: Floats, aim: str
+) -> float:
+    """Return the best cut; ``share`` is how far each row is a positive one."""
     order = np.argsort(-chances, kind="stable")
-    sorted_chances, positive = chances[order], (truth * weight)[order]
+    sorted_chances, positive = chances[order], (share * weight)[order]
     negative = weight[order] - positive
     hits, alarms = np.cumsum(positive), np.cumsum(negative)
     ends = np.append(np.flatnonzero(np.diff(sorted_chances)), len(order) - 1)

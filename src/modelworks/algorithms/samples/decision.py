@@ -9,10 +9,10 @@ import numpy as np
 from modelworks.core.task import TaskKind
 from modelworks.data.samples.training import TrainingSamples
 from modelworks.evaluation import default_metric
-from modelworks.training.decision import DEFAULT, Decision, choose_decision
+from modelworks.training.decision import DEFAULT, Decision, choose_decision, expected_threshold
 from modelworks.training.heads.fitted import Head
 from modelworks.training.heads.task import HeadTask
-from modelworks.training.problem import Problem
+from modelworks.training.problem import Problem, sigmoid
 
 
 def choose_decision_of(
@@ -36,30 +36,29 @@ def choose_decision_of(
     if task.kind is TaskKind.REGRESSION:
         return Decision()
     if task.kind is TaskKind.MULTILABEL:
-        fitted = iter(zip(parts, heads, strict=True))
+        fitted = iter(heads)
         return Decision(
             tuple(
-                DEFAULT if index in constant else _threshold(*next(fitted), metric, False)
+                DEFAULT if index in constant else _threshold(next(fitted), metric, False)
                 for index in range(len(task.classes))
             )
         )
     if task.kind is TaskKind.BINARY:
-        return Decision((_threshold(parts[0], heads[0], metric, positive == task.classes[0]),))
+        return Decision((_threshold(heads[0], metric, positive == task.classes[0]),))
     wanted = metric or default_metric(task.kind, parts[0].shares().tolist())
     return choose_decision(
         _problem(parts[0], task.kind), heads[0].left_out.astype(np.float64), heads[0].held, wanted
     )
 
 
-def _threshold(part: HeadTask, head: Head, metric: str | None, turned: bool) -> float:
+def _threshold(head: Head, metric: str | None, turned: bool) -> float:
     """Return the threshold on the chance of the second class; ``turned`` where the metric means the first."""
-    scores = head.left_out.astype(np.float64)
-    problem = _problem(part, TaskKind.BINARY, turned)
-    found = choose_decision(problem, -scores if turned else scores, head.held, metric).thresholds[0]
+    scores = head.left_out[:, 0].astype(np.float64)
+    found = expected_threshold(sigmoid(-scores if turned else scores), metric)
     return 1 - found if turned else found
 
 
-def _problem(part: HeadTask, kind: TaskKind, turned: bool = False) -> Problem:
-    labels = np.asarray(part.labels, np.int64)
+def _problem(part: HeadTask, kind: TaskKind) -> Problem:
     assert part.folds is not None
-    return Problem(kind=kind, target=1 - labels if turned else labels, folds=part.folds, classes=part.classes)
+    target = np.asarray(part.labels, np.int64)
+    return Problem(kind=kind, target=target, folds=part.folds, classes=part.classes)

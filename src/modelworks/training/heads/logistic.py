@@ -3,8 +3,7 @@
 Where a rival stands (the ridge head of the same task), tasks race: a few steps with the penalty that the rival points
 to show whether a task can gain at all, and only those that may are fitted to the end.
 
-Source: Böhning (1992), Multinomial logistic regression algorithm; Saerens, Latinne & Decaestecker (2002) on shifts of
-the class shares; Maron & Moore (1994), Hoeffding races.
+Source: Böhning (1992), Multinomial logistic regression algorithm; Maron & Moore (1994), Hoeffding races.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from modelworks.training.heads.space import Space
 from modelworks.training.heads.task import Doubles, Floats, HeadTask, Rows
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-RARE = 0.2
-"""Share of the rarest class below which rows that weigh all classes alike are tried too."""
 LEAD = 2.0
 """Standard errors of the difference by which held-out losses must be lower than those of a cheaper family."""
 _FIRST_STEPS, _FIRST_LEAD = 2, 1.0
@@ -31,7 +28,7 @@ _FIRST_AXES = 0.1
 _BLOCK = 6_000_000
 """Numbers in one stack of scores."""
 
-_Key = tuple[int, float, bool]
+_Key = tuple[int, float]
 _Held = tuple[float, Floats, Rows]
 
 
@@ -54,16 +51,12 @@ class _Column:
     task: int
     rows: Rows
     penalty: float
-    even: bool
 
 
 def fit_logistic(
     space: Space, tasks: Sequence[HeadTask], budget: Budget, rivals: Sequence[Head] | None = None
 ) -> list[Draft | None]:
-    """Fit every task with classes; the penalty, and whether rare rows weigh more, by held-out log loss.
-
-    Where rows weigh all classes alike, the shift of the class shares is taken back from the scores before they are
-    compared, so that the better direction wins and not the better guess of the shares.
+    """Fit every task with classes; the penalty by held-out log loss.
 
     Args:
         space: The samples.
@@ -78,23 +71,14 @@ def fit_logistic(
     places = dict.fromkeys(range(len(tasks)), len(PENALTIES) // 2)
     if rivals is not None:
         places = {index: _pointed(tasks[index], rivals[index]) for index in places}
-        first = _columns(tasks, {index: [PENALTIES[at]] for index, at in places.items()}, False)
+        first = _columns(tasks, {index: [PENALTIES[at]] for index, at in places.items()})
         tried = _tried(axes.leading(), tasks, first, budget, _FIRST_STEPS)
         tried = {key: tried[key] for key in _leading(tasks, rivals, tried, _FIRST_LEAD)}
-        places = {index: places[index] for index, _, _ in tried}
+        places = {index: places[index] for index, _ in tried}
     best, found = _climbed(axes, tasks, places, budget, every=rivals is None)
     if rivals is not None:
-        best = _leading(tasks, rivals, {key: found[key] for key in best}, _FIRST_LEAD)
-    rare = {
-        index: [penalty]
-        for index, penalty, _ in best
-        if tasks[index].shares().min() * tasks[index].classes / 2 < RARE
-    }
-    found |= _tried(axes, tasks, _columns(tasks, rare, True), budget)
-    best = [min({key, (*key[:2], key[0] in rare)}, key=lambda one: found[one][0]) for key in best]
-    if rivals is not None:
         best = _leading(tasks, rivals, {key: found[key] for key in best}, LEAD)
-    last = [_Column(key[0], np.flatnonzero(tasks[key[0]].labelled), *key[1:]) for key in best]
+    last = [_Column(key[0], np.flatnonzero(tasks[key[0]].labelled), key[1]) for key in best]
     drafts: list[Draft | None] = [None] * len(tasks)
     for key, weight in zip(best, _fit(axes, tasks, last, budget), strict=True):
         _, scores, held = found[key]
@@ -103,7 +87,7 @@ def fit_logistic(
             scores=scores,
             held=held,
             trust=TRUST,
-            setting={"penalty": key[1], "classes_alike": key[2]},
+            setting={"penalty": key[1]},
         )
     return drafts
 
@@ -119,21 +103,21 @@ def _climbed(
             index: PENALTIES if every else PENALTIES[max(0, at - 1) : at + 2] for index, at in places.items()
         }
         missing = {
-            index: [value for value in values if (index, value, False) not in found]
+            index: [value for value in values if (index, value) not in found]
             for index, values in near.items()
         }
-        columns = _columns(tasks, missing, False)
+        columns = _columns(tasks, missing)
         if not columns:
-            return [(index, PENALTIES[at], False) for index, at in places.items()], found
+            return [(index, PENALTIES[at]) for index, at in places.items()], found
         found |= _tried(axes, tasks, columns, budget)
         for index, values in near.items():
-            least = min(values, key=lambda value: found[index, value, False][0])
+            least = min(values, key=lambda value: found[index, value][0])
             places[index] = PENALTIES.index(least)
 
 
-def _columns(tasks: Sequence[HeadTask], wanted: Mapping[int, Sequence[float]], even: bool) -> list[_Column]:
+def _columns(tasks: Sequence[HeadTask], wanted: Mapping[int, Sequence[float]]) -> list[_Column]:
     return [
-        _Column(index, learn, penalty, even)
+        _Column(index, learn, penalty)
         for index, penalties in wanted.items()
         for penalty in penalties
         for learn, _ in tasks[index].parts
@@ -179,7 +163,7 @@ def _tried(
     places: list[Rows] = []
     counts: dict[_Key, int] = {}
     for at, column in enumerate(columns):
-        key = (column.task, column.penalty, column.even)
+        key = (column.task, column.penalty)
         part = counts[key] = counts.get(key, -1) + 1
         places.append(tasks[column.task].parts[part][1])
         together.setdefault(places[at].tobytes(), []).append(at)
@@ -191,7 +175,7 @@ def _tried(
         scores.update(zip(members, np.split(values, ends[:-1], axis=1), strict=True))
     pieces: dict[_Key, list[int]] = {}
     for at, column in enumerate(columns):
-        pieces.setdefault((column.task, column.penalty, column.even), []).append(at)
+        pieces.setdefault((column.task, column.penalty), []).append(at)
     found = {}
     for key, members in pieces.items():
         rows = np.concatenate([places[at] for at in members])
@@ -223,7 +207,6 @@ def _solve(axes: _Axes, tasks: Sequence[HeadTask], columns: Sequence[_Column], s
     rows = columns[0].rows if len(kinds) == 1 else np.unique(np.concatenate(list(kinds.values())))
     truth = np.zeros((len(columns), outputs, len(rows)), np.float32)
     weight = np.zeros((len(columns), len(rows)), np.float32)
-    back = np.zeros((len(columns), outputs), np.float32)
     found: dict[bytes, Rows | slice] = {
         key: slice(None) if len(kinds) == 1 else np.searchsorted(rows, own) for key, own in kinds.items()
     }
@@ -231,14 +214,7 @@ def _solve(axes: _Axes, tasks: Sequence[HeadTask], columns: Sequence[_Column], s
         task = tasks[column.task]
         places = found[column.rows.tobytes()]
         truth[at][:, places] = task.truth(column.rows).T
-        if column.even:
-            shares = task.shares()
-            each = 1.0 / shares[task.labels[column.rows].astype(np.int64)]
-            weight[at, places] = each / each.sum()
-            logs = np.log(shares)
-            back[at] = logs if outputs > 1 else logs[1] - logs[0]
-        else:
-            weight[at, places] = 1 / len(column.rows)
+        weight[at, places] = 1 / len(column.rows)
     stack = Stack(
         axes=axes.seen if len(rows) == n else axes.seen[rows],
         variance=axes.variance,
@@ -246,6 +222,4 @@ def _solve(axes: _Axes, tasks: Sequence[HeadTask], columns: Sequence[_Column], s
         weight=np.ascontiguousarray(weight.T),
         penalty=np.array([column.penalty for column in columns], np.float32),
     )
-    solved = minimise(stack, steps)
-    solved[-1] += back
-    return solved.astype(np.float64)
+    return minimise(stack, steps).astype(np.float64)

@@ -14,7 +14,9 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("MODELWORKS_BENCHMARK_DATA", REPOSITORY.parent / "shared" / "data"))
 
-NAMES = ("sms_spam", "sst2", "ag_news_test", "airline_tweets", "hate_speech", "zh_online_shopping_10_cats")
+NAMES = (
+    "sms_spam", "sst2", "ag_news_test", "airline_tweets", "hate_speech", "zh_online_shopping_10_cats", "zh_waimai_10k",
+)  # fmt: skip
 
 
 def load(name: str, most: int) -> tuple[list[str], list[str], np.ndarray]:
@@ -52,6 +54,9 @@ def _pairs(name: str) -> list[tuple[str, str]]:
             (member,) = [item for item in archive.namelist() if item.endswith("csv")]
             text = archive.read(member).decode("utf-8-sig")
         return [(row["review"] or "", row["cat"]) for row in csv.DictReader(io.StringIO(text))]
+    if name == "zh_waimai_10k":
+        with (folder / "waimai_10k.csv").open(encoding="utf-8-sig", newline="") as stream:
+            return [(row["review"] or "", row["label"]) for row in csv.DictReader(stream)]
     file, text_column, label = {
         "airline_tweets": ("TwitterUSAirlineSentiment.csv.gz", "text", "airline_sentiment"),
         "hate_speech": ("labeled_data.csv.gz", "tweet", "class"),

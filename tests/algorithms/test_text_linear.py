@@ -9,7 +9,7 @@ import pytest
 
 from modelworks.algorithms.graph import Graph
 from modelworks.algorithms.plugins import estimator
-from modelworks.algorithms.text.features import fit_view
+from modelworks.algorithms.text.features import fit_view, unspaced_share
 from modelworks.compute.embedding import embed_column, objects
 from modelworks.compute.feeds import answer
 from modelworks.compute.runtime import GraphSession
@@ -75,6 +75,27 @@ def test_every_kind_is_answered_and_a_head_is_recognised() -> None:
         again = estimator("text.linear")().fit(train, None, Budget(60), 0)
         assert again.onnx == model.onnx
         assert split_head(model.onnx, model.signature) is not None
+
+
+def test_texts_without_blanks_are_read_in_pairs_where_that_loses_less() -> None:
+    rng = np.random.default_rng(5)
+    marks = [["很好", "不错", "喜欢"], ["太差", "难吃", "退货"]]
+    codes = np.arange(120) % 2
+    filler = [chr(point) for point in rng.integers(0x4E00, 0x4E00 + 300, 4000)]
+    texts = []
+    for row, code in enumerate(codes):
+        drawn = "".join(filler[row * 30 : row * 30 + 20])
+        texts.append(drawn[:9] + str(rng.choice(marks[code])) + drawn[9:])
+    train = replace(_train(TaskKind.BINARY, codes, ("bad", "good")), payload=objects(texts), target=codes,
+                    folds=(np.arange(120) // 2 % 5).astype(np.int8))  # fmt: skip
+    model = estimator("text.linear")().fit(train, None, Budget(60), 0)
+    assert "pairs" in model.diagnostics["chosen"]
+    found = answer(GraphSession(model.onnx), model.signature, {"text": train.payload}, 120)
+    assert np.mean(found["label"] == np.array(["bad", "good"], object)[codes]) > 0.9
+    assert unspaced_share(texts) > 0.99 and unspaced_share(["not one"]) == 0.0 == unspaced_share(["42"])
+    plain = replace(train, payload=_train(TaskKind.BINARY, codes[:90], ("bad", "good")).payload, target=codes[:90],
+                    folds=train.folds[:90])  # fmt: skip
+    assert "words" in estimator("text.linear")().fit(plain, None, Budget(60), 0).diagnostics["chosen"]
 
 
 def test_what_cannot_be_learned_is_named() -> None:

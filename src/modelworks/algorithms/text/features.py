@@ -65,6 +65,24 @@ class View:
         return np.concatenate([found[:end], [0, blank if self.words else NO_CHARACTER]])
 
 
+_UNSPACED = (
+    (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF), (0x20000, 0x2FA1F),
+)  # fmt: skip
+"""Blocks of scripts that part no words: Thai, Lao, Burmese, Khmer, kana, Han."""
+
+
+def unspaced_share(texts: Sequence[str]) -> float:
+    """Return the share of letters that belong to scripts without blanks between words, over the first 1,000 texts."""
+    points = np.array([ord(character) for text in texts[:1000] for character in text if character.isalpha()])
+    if not len(points):
+        return 0.0
+    found = np.zeros(len(points), np.bool_)
+    for first, last in _UNSPACED:
+        found |= (points >= first) & (points <= last)
+    return float(found.mean())
+
+
 def plain(character: str) -> str:
     """Return a character in lower case and in its compatibility form, where that is one character."""
     import unicodedata

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from modelworks.algorithms.graph import Graph
 from modelworks.algorithms.samples.head import write_answers
-from modelworks.algorithms.text.features import fit_view
+from modelworks.algorithms.text.features import View, fit_view, unspaced_share
 from modelworks.core.backbone import EMBEDDING
 from modelworks.core.budget import Budget
-from modelworks.core.errors import TaskError
+from modelworks.core.errors import DataError, TaskError
 from modelworks.core.estimator import Card, FittedModel
 from modelworks.core.signature import CHARACTERS, Signature, Tensor
 from modelworks.core.task import TaskKind
@@ -23,6 +23,11 @@ from modelworks.training.heads.task import MISSING
 
 Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
+
+_Way = tuple[tuple[bool, int, int], ...]
+"""Views of a text: words or runs, how many at most, and characters in the longest run."""
+_PAIRS = 2
+"""Characters in the longest run where nothing parts the words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class TextLinear:
         longest: Characters in the longest run.
         strengths: Inverse penalties to choose from on a held-out fold.
         search_rows: Rows on which the penalty is chosen, at most.
+        unspaced: Share of letters without blanks between words (Chinese, Japanese, Thai) from which single characters
+            and pairs of them alone are tried as well, and taken where their held-out loss is lower.
     """
 
     words: int = 20_000
@@ -42,13 +49,14 @@ class TextLinear:
     longest: int = 5
     strengths: tuple[float, ...] = (1.0, 4.0, 16.0)
     search_rows: int = 12_000
+    unspaced: float = 0.2
 
     @property
     def card(self) -> Card:
         """What the recipe is."""
         return Card(
             name="text.linear",
-            version=1,
+            version=2,
             kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL}),
             summary="Logistic regression on weighted words, pairs of words and character n-grams, all of them.",
             source="Salton & Buckley (1988); Fan et al. (2008), LIBLINEAR; Platt (1999)",
@@ -73,16 +81,28 @@ class TextLinear:
         from scipy.sparse import hstack
 
         texts = [str(text or "") for text in train.payload]
-        views, parts = [], []
-        for words, features in ((True, self.words), (False, self.runs)):
-            view, matrix = fit_view(texts, words=words, features=features, longest=self.longest)
-            views.append(view)
-            parts.append(matrix)
-        budget.check()
-        rows = hstack(parts).tocsr()
-        fits = [self._column(rows, codes, count, train.folds, budget) for codes, count in _questions(train)]
-        weights = np.concatenate([fit.weights for fit in fits], axis=1)
-        bias = np.concatenate([fit.bias for fit in fits])
+        ways: list[_Way] = [((True, self.words, self.longest), (False, self.runs, self.longest))]
+        if unspaced_share(texts) >= self.unspaced:
+            ways.append(((False, self.runs, _PAIRS),))
+        best: tuple[float, list[View], Any, list[_Choice]] | None = None
+        for way in ways:
+            views, parts = _read(texts, way)
+            budget.check()
+            rows = hstack(parts).tocsr()
+            choices = [
+                self._choose(rows, codes, count, train.folds, budget) for codes, count in _questions(train)
+            ]
+            loss = float(np.mean([choice.loss for choice in choices]))
+            if best is None or loss < best[0]:
+                best = (loss, views, rows, choices)
+        assert best is not None
+        loss, views, rows, choices = best
+        fits = [
+            _refit(rows, codes, count, choice, budget)
+            for (codes, count), choice in zip(_questions(train), choices, strict=True)
+        ]
+        weights = np.concatenate([fit[0] for fit in fits], axis=1)
+        bias = np.concatenate([fit[1] for fit in fits])
         graph = Graph()
         graph.op("Concat", *(view.features(graph) for view in views), axis=1, out=EMBEDDING)
         scores = graph.op("Gemm", EMBEDDING, graph.constant(weights), graph.constant(bias))
@@ -92,49 +112,71 @@ class TextLinear:
             outputs=outputs,
             classes=train.classes,
         )
-        loss = float(np.mean([fit.loss for fit in fits]))
+        pairs = not views[-1].words and max(len(ngram) for ngram in views[-1].encoder.ngrams) <= _PAIRS
+        read = "characters and pairs of them" if pairs else "words and n-grams"
         return FittedModel(
             onnx=graph.finish(signature),
             signature=signature,
             diagnostics={
                 "members": [{"name": "linear", "oof_loss": loss, "weight": 1.0, "kept": True}],
                 "oof_loss": loss,
-                "chosen": f"linear model on {rows.shape[1]} words and n-grams: held-out log loss {loss:.4g}",
-                "strengths": [fit.strength for fit in fits][:20],
+                "chosen": f"linear model on {rows.shape[1]} {read}: held-out log loss {loss:.4g}",
+                "strengths": [choice.strength for choice in choices][:20],
             },
         )
 
-    def _column(self, rows: Any, codes: Codes, classes: int, folds: Any, budget: Budget) -> _Fit:
-        """Fit one question, penalty and calibration from its first fold."""
+    def _choose(self, rows: Any, codes: Codes, classes: int, folds: Any, budget: Budget) -> _Choice:
+        """Choose penalty and calibration of one question on its first fold."""
         known = np.flatnonzero(codes >= 0)
         held, rest = known[folds[known] == 0], known[folds[known] != 0]
         if len(held) < 2 or not _same(codes, held, rest):
             held = rest = known
         rest, held = _spread(rest, self.search_rows), _spread(held, self.search_rows)
-        best: tuple[float, float, Doubles, Doubles] | None = None
+        best: _Choice | None = None
         for strength in self.strengths if held is not rest else self.strengths[:1]:
             budget.check()
             weights, bias = _logistic(rows[rest], codes[rest], classes, strength)
             scores = rows[held] @ weights + bias
             slope, shift = _scaling(scores, codes[held], classes)
             loss = _log_loss(scores * slope + shift, codes[held], classes)
-            if best is None or loss < best[0]:
-                best = (loss, strength, slope, shift)
+            if best is None or loss < best.loss:
+                best = _Choice(loss, strength, slope, shift)
         assert best is not None
-        loss, strength, slope, shift = best
-        budget.check()
-        weights, bias = _logistic(rows[known], codes[known], classes, strength)
-        return _Fit(
-            (weights * slope).astype(np.float32), (bias * slope + shift).astype(np.float32), strength, loss
-        )
+        return best
 
 
 @dataclass(frozen=True)
-class _Fit:
-    weights: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
-    strength: float
+class _Choice:
     loss: float
+    strength: float
+    slope: Doubles
+    shift: Doubles
+
+
+def _refit(
+    rows: Any, codes: Codes, classes: int, choice: _Choice, budget: Budget
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return weights and bias of one question, fitted on all its rows and calibrated as chosen."""
+    budget.check()
+    known = np.flatnonzero(codes >= 0)
+    weights, bias = _logistic(rows[known], codes[known], classes, choice.strength)
+    return (
+        (weights * choice.slope).astype(np.float32),
+        (bias * choice.slope + choice.shift).astype(np.float32),
+    )
+
+
+def _read(texts: list[str], way: _Way) -> tuple[list[View], list[Any]]:
+    """Return the views that find something in the texts, and their features."""
+    found, none = [], None
+    for words, features, longest in way:
+        try:
+            found.append(fit_view(texts, words=words, features=features, longest=longest))
+        except DataError as error:
+            none = error
+    if none is not None and not found:
+        raise none
+    return [view for view, _ in found], [matrix for _, matrix in found]
 
 
 def _questions(train: TrainingSamples) -> list[tuple[Codes, int]]:

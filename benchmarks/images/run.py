@@ -25,7 +25,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("MODELWORKS_BENCHMARK_DATA", REPOSITORY.parent / "shared" / "data"))
-RESULTS = Path(__file__).parent / "results" / "2026-11-26.jsonl"
+RESULTS = Path(__file__).parent / "results" / "2026-11-26-layout.jsonl"
 ATTRIBUTE = "Smiling"
 NAMES = ("trashnet_half", "cifar10_6k", "neu_det", "brain_mri", "celeba40_a", "magnetic_tile")
 

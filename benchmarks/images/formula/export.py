@@ -19,7 +19,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from benchmarks.images.formula.network import BLOCKS, SIDE, WIDTHS, Block, Down, Encoder
+from benchmarks.images.formula.network import BLOCKS, SIDE, Block, Down, Encoder
 from benchmarks.images.formula.pictures import make_pictures
 from modelworks.algorithms.graph import IR_VERSION, OPSET, Graph
 from modelworks.compute.runtime import GraphSession
@@ -58,7 +58,7 @@ def write_encoder(encoder: Encoder) -> bytes:
         maps.append(values)
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width, None, None])
-        for name, width in zip(maps, WIDTHS, strict=True)
+        for name, width in zip(maps, encoder.widths, strict=True)
     ]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])
     whole = helper.make_graph(graph._nodes, "formula", [image], outputs, graph._constants)
@@ -88,11 +88,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PLACE)
     given = parser.parse_args()
     stored = torch.load(given.weights, map_location="cpu", weights_only=True)
-    encoder = Encoder()
-    encoder.load_state_dict(stored["encoder"])
+    last, facts = stored["lines"][-1], stored["facts"]
+    encoder = Encoder(facts["widths"])
+    encoder.load_state_dict(
+        {name: value.to(encoder.state_dict()[name].dtype) for name, value in stored["encoder"].items()}
+    )
     encoder.eval()
     onnx = write_encoder(encoder)
-    last, facts = stored["lines"][-1], stored["facts"]
     card = {
         "name": "images.formula",
         "sha256": hashlib.sha256(onnx).hexdigest(),
@@ -100,15 +102,15 @@ def main() -> None:
         "pictures": "made by formulas alone (noise spectra, random programs, cells, iterated function systems, "
         "textured leaves); no photograph was used in training",
         "objective": last["objective"],
-        "steps": last["steps"],
-        "views": 2 * facts["batch"] * last["steps"],
+        "steps": last["step"],
+        "views": 2 * facts["batch"] * last["step"],
         "seconds": last["seconds"],
-        "widths": list(WIDTHS),
         "blocks": list(BLOCKS),
         **facts,
         "command": f"python -m benchmarks.images.formula.train --work FOLDER --name encoder "
-        f"--objectives {last['objective']} --steps {last['steps']} --batch {facts['batch']} "
-        f"--pool {facts['pool']} --seed {facts['seed']}",
+        f"--objectives {last['objective']} --steps {last['step']} --batch {facts['batch']} "
+        f"--pool {facts['pool']} --seed {facts['seed']} --pictures {facts['drawn']} "
+        f"--widths {','.join(str(width) for width in facts['widths'])}",
         "repeats": "to the same worth, not to the same bits: sums on a GPU are not taken in a fixed order",
         "weights": "int8 with one scale per output channel",
         "int8_distance": round(apart(encoder, onnx), 5),

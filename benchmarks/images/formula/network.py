@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 WIDTHS = (32, 64, 128, 256)
+"""Channels of the maps of the network that ships."""
 BLOCKS = (1, 1, 2, 1)
 SIDE = 64
 
@@ -42,10 +45,11 @@ class Down(nn.Module):
 class Encoder(nn.Module):
     """Pixels ``[n, 3, side, side]`` in [-1, 1] to four maps."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
+        self.widths = tuple(widths)
         stages, before = [], 3
-        for width, blocks in zip(WIDTHS, BLOCKS, strict=True):
+        for width, blocks in zip(widths, BLOCKS, strict=True):
             stages.append(nn.Sequential(Down(before, width), *(Block(width) for _ in range(blocks))))
             before = width
         self.stages = nn.ModuleList(stages)
@@ -61,14 +65,14 @@ class Encoder(nn.Module):
 class Trained(nn.Module):
     """The encoder, and a projection of the pooled maps of the last three stages into the space of the loss."""
 
-    def __init__(self, wide: int) -> None:
+    def __init__(self, wide: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        self.encoder = Encoder()
+        self.encoder = Encoder(widths)
         self.heads = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(width, 1024, bias=False), nn.BatchNorm1d(1024), nn.ReLU(), nn.Linear(1024, wide)
             )
-            for width in WIDTHS[1:]
+            for width in widths[1:]
         )
 
     def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
@@ -86,6 +90,17 @@ def contrast(first: torch.Tensor, second: torch.Tensor, temperature: float = 0.1
     likeness.fill_diagonal_(-1e4)
     half = len(first)
     target = torch.arange(2 * half, device=both.device).roll(half)
+    return functional.cross_entropy(likeness, target)
+
+
+def found_by(parts: torch.Tensor, whole: torch.Tensor, temperature: float = 0.15) -> torch.Tensor:
+    """Return the loss of small views ``[k * n, d]`` that must find the large view of their picture, ``[n, d]``.
+
+    Source: Caron et al. (2020), Unsupervised learning of visual features by contrasting cluster assignments (crops).
+    """
+    parts = functional.normalize(parts.float(), dim=1)
+    likeness = parts @ functional.normalize(whole.float(), dim=1).T / temperature
+    target = torch.arange(len(whole), device=parts.device).repeat(len(parts) // len(whole))
     return functional.cross_entropy(likeness, target)
 
 

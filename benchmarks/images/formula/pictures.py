@@ -57,22 +57,21 @@ def make_pictures(count: int, side: int, device: str) -> torch.Tensor:
         inside = inside * (1 - bulge + bulge * round_ + light * slope) + rim
         picture = picture * (1 - 0.7 * shadow * (1 - mask))
         picture = picture * (1 - mask) + inside * mask
-    return _photographed(picture, device)
+    return photographed(picture, device)
 
 
 def textures(count: int, side: int, device: str) -> torch.Tensor:
     """Return coloured fields in about [0, 1], ``[count, 3, side, side]``."""
     many = [count * 35 // 100, count * 15 // 100, count // 10]
-    many = [count - sum(many), *many]
+    ground = spectra(max(1, many[2]), 3, side, device)
+    density = fractals(max(1, many[2]), side, device)
     parts = [
-        programs(many[0], 3, side, device),
-        spectra(many[1], 3, side, device),
-        cells(many[2], 3, side, device),
+        programs(count - sum(many), 3, side, device),
+        spectra(max(1, many[0]), 3, side, device),
+        cells(max(1, many[1]), 3, side, device),
+        standardised(density.expand(-1, 3, -1, -1) + 0.15 * ground),
     ]
-    density = fractals(max(1, many[3]), side, device)[: many[3]]
-    ground = spectra(many[3], 3, side, device)
-    parts.append(standardised(density.expand(-1, 3, -1, -1) + 0.15 * ground))
-    field = torch.cat(parts)
+    field = torch.cat(parts)[:count]
     field = field[torch.randperm(count, device=device)]
     shape = (count, 1, 1, 1)
     # Three fields through a matrix in which brightness rules, or one field through a palette.
@@ -155,7 +154,7 @@ def _filled(
     return torch.where(own > 0.9, other, tone)
 
 
-def _photographed(picture: torch.Tensor, device: str) -> torch.Tensor:
+def photographed(picture: torch.Tensor, device: str) -> torch.Tensor:
     """Light, blur, noise and rounding of a camera."""
     count, side = len(picture), picture.shape[2]
     x, y = grid(side, device)

@@ -9,21 +9,23 @@ from benchmarks.images.formula.fields import uniform
 
 
 def mixed(pictures: torch.Tensor) -> torch.Tensor:
-    """Return ``uint8`` pictures as numbers in [0, 1]; half of them with a share of another one over them.
+    """Return ``uint8 [n, 2, 3, s, s]`` pictures as numbers in [0, 1]; half with a share of another pair over them.
 
     Source: Zhang et al. (2018), mixup; Baradad et al. (2022), Procedural image programs (mixed shaders).
     """
     device = str(pictures.device)
     found = pictures.float() / 255
-    shape = (len(pictures), 1, 1, 1)
+    shape = (len(pictures), 1, 1, 1, 1)
     share = uniform(0, 0.5, *shape, device=device) * (torch.rand(*shape, device=device) < 0.5)
     return torch.lerp(found, found.roll(1, 0), share)
 
 
-def view(pictures: torch.Tensor, side: int, *, colour: float = 1.0, smallest: float = 0.12) -> torch.Tensor:
+def view(
+    pictures: torch.Tensor, side: int, *, colour: float = 1.0, smallest: float = 0.12, largest: float = 1.0
+) -> torch.Tensor:
     """Return one view of each picture ``[n, 3, s, s]`` in [0, 1] as ``[n, 3, side, side]`` in [-1, 1]."""
     count, device = len(pictures), str(pictures.device)
-    area, ratio = uniform(smallest, 1, count, device=device), uniform(-0.28, 0.28, count, device=device)
+    area, ratio = uniform(smallest, largest, count, device=device), uniform(-0.28, 0.28, count, device=device)
     wide = torch.sqrt(area * torch.exp(ratio)).clamp_max(1)
     high = torch.sqrt(area * torch.exp(-ratio)).clamp_max(1)
     turn = torch.randn(count, device=device) * 0.17

@@ -84,8 +84,14 @@ def shipped_minilm() -> Path:
     raise MissingExtra.named("The MiniLM text encoder", "minilm")
 
 
-def load_text_encoder(folder: Path, *, max_tokens: int = 256) -> TextEncoder:
+def load_text_encoder(folder: Path, *, max_tokens: int = 256, int8: bool = False) -> TextEncoder:
     """Read a BERT-family encoder from a local folder (``config.json``, ``model.safetensors``, ``tokenizer.json``).
+
+    Args:
+        folder: The local folder.
+        max_tokens: Tokens above which a text is cut.
+        int8: Products in 8 bits: weights with a scale per output, inputs with a scale per token, found as the graph
+            runs; so what a text gets does not depend on the texts beside it. Word vectors in 8 bits as well.
 
     Raises:
         DataError: A file is missing or the architecture is not BERT.
@@ -116,7 +122,7 @@ def load_text_encoder(folder: Path, *, max_tokens: int = 256) -> TextEncoder:
         for name, value in load_file(folder / "model.safetensors").items()
         if value.dtype.kind == "f"
     }
-    onnx = _BertGraph(config, weights).write()
+    onnx = (_ByteGraph if int8 else _BertGraph)(config, weights).write()
     return TextEncoder(onnx=onnx, tokenizer=(folder / "tokenizer.json").read_text(), max_tokens=max_tokens)
 
 
@@ -160,9 +166,7 @@ class _BertGraph:
 
     def _embeddings(self) -> str:
         graph, weights = self.graph, self.weights
-        words = graph.op(
-            "Gather", graph.constant(weights["embeddings.word_embeddings.weight"]), "token_ids", axis=0
-        )
+        words = self._words(weights["embeddings.word_embeddings.weight"])
         length = graph.op("Shape", "token_ids", start=1, end=2)
         zero = graph.constant([0], np.int64)
         positions = weights["embeddings.position_embeddings.weight"]
@@ -174,6 +178,9 @@ class _BertGraph:
             zero,
         )
         return self._normalised(graph.op("Add", words, places), "embeddings.LayerNorm")
+
+    def _words(self, table: Floats) -> str:
+        return self.graph.op("Gather", self.graph.constant(table), "token_ids", axis=0)
 
     def _dense(self, source: str, name: str) -> str:
         product = self.graph.op("MatMul", source, self.graph.constant(self.weights[f"{name}.weight"].T))
@@ -214,3 +221,51 @@ class _BertGraph:
         wide = graph.op("Gelu", self._dense(inner, f"{name}.intermediate.dense"))
         out = graph.op("Add", self._dense(wide, f"{name}.output.dense"), inner)
         return self._normalised(out, f"{name}.output.LayerNorm")
+
+
+_MIDDLE = 128
+"""The byte that stands for zero in the inputs of products."""
+
+
+class _ByteGraph(_BertGraph):
+    """The same encoder with its products and word vectors in int8.
+
+    Source: Dettmers et al. (2022), LLM.int8() (a scale per row of inputs and per column of weights).
+    """
+
+    def __init__(self, config: dict[str, Any], weights: dict[str, Floats]) -> None:
+        super().__init__(config, weights)
+        self.bytes: dict[str, tuple[str, str]] = {}
+
+    def _words(self, table: Floats) -> str:
+        graph = self.graph
+        scale = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-9).astype(np.float32) / 127
+        rows = graph.op("Gather", graph.constant(_rounded(table / scale)), "token_ids", axis=0)
+        scales = graph.op("Gather", graph.constant(scale), "token_ids", axis=0)
+        return graph.op("Mul", graph.cast(rows, FLOAT), scales)
+
+    def _dense(self, source: str, name: str) -> str:
+        graph, weight = self.graph, self.weights[f"{name}.weight"].T
+        scale = np.maximum(np.abs(weight).max(axis=0), 1e-9).astype(np.float32) / 127
+        values, step = self._quantised(source)
+        middle = graph.constant(_MIDDLE, np.uint8)
+        product = graph.op("MatMulInteger", values, graph.constant(_rounded(weight / scale)), middle)
+        scaled = graph.op("Mul", graph.op("Mul", graph.cast(product, FLOAT), step), graph.constant(scale))
+        return graph.op("Add", scaled, graph.constant(self.weights[f"{name}.bias"]))
+
+    def _quantised(self, source: str) -> tuple[str, str]:
+        """Return the rows of a product's input as bytes, and what one step of each row is worth; once per input."""
+        if source not in self.bytes:
+            graph = self.graph
+            largest = graph.op(
+                "ReduceMax", graph.op("Abs", source), graph.constant([-1], np.int64), keepdims=1
+            )
+            step = graph.op("Max", graph.op("Mul", largest, self._number(1 / 127)), self._number(1e-9))
+            whole = graph.op("Div", source, step)
+            rows = graph.op("QuantizeLinear", whole, self._number(1), graph.constant(_MIDDLE, np.uint8))
+            self.bytes[source] = (rows, step)
+        return self.bytes[source]
+
+
+def _rounded(values: Floats) -> npt.NDArray[np.int8]:
+    return np.clip(np.rint(values), -127, 127).astype(np.int8)

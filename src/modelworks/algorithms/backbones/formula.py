@@ -36,7 +36,9 @@ SMALL, LARGE = 64, 96
 _LEVELS = (1, 2, 3)
 _SHARE = 0.7
 """Length of the layout and of the patches beside the network's means, whose length is 1."""
-_FIELDS = {SMALL: 4, LARGE: 3}
+_FIELDS = {SMALL: 4, LARGE: 6}
+_CHANNELS = (24, 48, 64)
+"""Directions kept of the channels of each map before its fields are laid side by side."""
 _PIXELS = [Tensor(name=PIXELS, datatype="UINT8", shape=(-1, -1, -1, 3))]
 
 
@@ -47,11 +49,12 @@ class FormulaSource:
     Attributes:
         side: Images are resized to ``side`` x ``side`` pixels for the network; 0 chooses 64 or 96 by their own sizes.
         layout: Leading directions of the maps over a grid of fields (what is where); 0 for the means alone.
+            The grid has 4 x 4 fields at side 64, 6 x 6 at side 96, 2 x 2 elsewhere.
         patches: Atoms of the patch dictionary that is learned beside it; 0 for the network alone.
     """
 
     side: int = 0
-    layout: int = 192
+    layout: int = 256
     patches: int = 256
 
     @property
@@ -76,12 +79,10 @@ class FormulaSource:
         rng = np.random.default_rng(seed)
         graph = Graph()
         maps = write_maps(graph, side)
-        fields = _FIELDS.get(side, 2)
         means, width = _equal_spread(graph, _pooled(graph, maps, side, 1), _seen(side, 1, chosen)), _width(1)
         parts = [means]
         if self.layout:
-            pooled = _pooled(graph, maps, side, fields)
-            found, wide = _leading(graph, pooled, _seen(side, fields, chosen), self.layout, rng)
+            found, wide = _laid_out(graph, maps, side, chosen, self.layout, rng)
             parts.append(found)
             width += wide
         if self.patches:
@@ -155,12 +156,18 @@ def _width(fields: int) -> int:
 
 def _pooled(graph: Graph, maps: Sequence[str], side: int, fields: int) -> str:
     """Add the nodes from maps to their means over ``fields`` x ``fields`` parts of the image, as rows."""
+    flat = [graph.op("Flatten", part, axis=1) for part in _over_fields(graph, maps, side, fields)]
+    return graph.op("Concat", *flat, axis=1)
+
+
+def _over_fields(graph: Graph, maps: Sequence[str], side: int, fields: int) -> list[str]:
+    """Add the nodes from maps to the roots of their means, ``[rows, channels, fields, fields]`` each."""
     found = []
     for level in _LEVELS:
         size = side // STRIDES[level] // fields
-        found.append(graph.op("AveragePool", maps[level], kernel_shape=[size] * 2, strides=[size] * 2))
-    flat = [graph.op("Flatten", part, axis=1) for part in found]
-    return graph.op("Sqrt", graph.op("Concat", *flat, axis=1))
+        mean = graph.op("AveragePool", maps[level], kernel_shape=[size] * 2, strides=[size] * 2)
+        found.append(graph.op("Sqrt", mean))
+    return found
 
 
 def _seen(side: int, fields: int, images: list[Pixels]) -> Floats:
@@ -181,14 +188,44 @@ def _equal_spread(graph: Graph, values: str, seen: Floats) -> str:
     return graph.op("Mul", graph.op("Sub", values, graph.constant(mean)), graph.constant(factor))
 
 
-def _leading(
-    graph: Graph, values: str, seen: Floats, width: int, rng: np.random.Generator
+def _laid_out(
+    graph: Graph, maps: Sequence[str], side: int, images: list[Pixels], width: int, rng: np.random.Generator
 ) -> tuple[str, int]:
-    """Add the projection of features of equal spread on their leading directions; its weights are kept in 16 bits."""
-    mean, factor = _factors(seen)
-    scaled = (seen - mean) * factor
-    project = principal_components(scaled, width, rng)
-    length = float(np.sqrt(((scaled @ project) ** 2).sum(axis=1).mean())) + 1e-6
-    half = (factor[:, None] * project * (_SHARE / length)).astype(np.float16)
-    whole = graph.cast(graph.constant(half), FLOAT)
-    return graph.op("MatMul", graph.op("Sub", values, graph.constant(mean)), whole), half.shape[1]
+    """Add what is where: per map the leading directions of its channels, at equal spread, in every field of a grid;
+    then the leading directions of all fields together, whose weights are kept in 16 bits."""
+    fields = _FIELDS.get(side, 2)
+    seen = _seen(side, fields, images)
+    flat, rows, start = [], [], 0
+    for level, keep, pooled in zip(_LEVELS, _CHANNELS, _over_fields(graph, maps, side, fields), strict=True):
+        channels = map_widths()[level]
+        end = start + channels * fields**2
+        places = seen[:, start:end].reshape(len(seen), channels, -1).transpose(0, 2, 1)
+        project, bias = _whitened(places.reshape(-1, channels), keep)
+        found = places @ project + bias
+        length = float(np.sqrt((found**2).sum(axis=(1, 2)).mean())) + 1e-6
+        kernel = np.ascontiguousarray(project.T / length)[:, :, None, None]
+        flat.append(
+            graph.op(
+                "Flatten",
+                graph.op("Conv", pooled, graph.constant(kernel), graph.constant(bias / length)),
+                axis=1,
+            )
+        )
+        rows.append((found / length).transpose(0, 2, 1).reshape(len(seen), -1))
+        start = end
+    side_by_side = np.concatenate(rows, axis=1)
+    mean = side_by_side.mean(axis=0)
+    project = principal_components(side_by_side - mean, width, rng)
+    length = float(np.sqrt((((side_by_side - mean) @ project) ** 2).sum(axis=1).mean())) + 1e-6
+    half = (project * (_SHARE / length)).astype(np.float16)
+    centred = graph.op("Sub", graph.op("Concat", *flat, axis=1), graph.constant(mean))
+    return graph.op("MatMul", centred, graph.cast(graph.constant(half), FLOAT)), half.shape[1]
+
+
+def _whitened(places: Floats, keep: int) -> tuple[Floats, Floats]:
+    """Return a projection ``[d, keep]`` on the leading directions of rows at nearly equal spread, and its bias."""
+    mean = places.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov((places - mean).astype(np.float64), rowvar=False))
+    values, vectors = np.maximum(values[::-1][:keep], 0), vectors[:, ::-1][:, :keep]
+    project = (vectors / np.sqrt(values + 0.01 * values[0] + 1e-12)).astype(np.float32)
+    return project, (-mean @ project).astype(np.float32)

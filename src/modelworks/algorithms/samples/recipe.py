@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from modelworks.algorithms.samples.decision import choose_decision_of
 from modelworks.algorithms.samples.head import FittedHead, head_graph
+from modelworks.core.backbone import Backbone
 from modelworks.core.budget import Budget
 from modelworks.core.errors import ModelworksError, TaskError, close_matches
 from modelworks.core.estimator import Card, FittedModel
@@ -162,12 +163,20 @@ class SampleHeads:
             diagnostics={
                 "members": members,
                 "oof_loss": loss,
-                "chosen": chosen + (f" (others: {others})" if others else ""),
+                "chosen": chosen
+                + (f" (others: {others})" if others else "")
+                + _precision(task.backbones[name]),
                 "backbone": {"name": name, "digest": task.backbones[name].digest},
                 "head": [{"family": head.family, **head.setting} for head in heads][:20],
                 "threshold": list(decision.factors or decision.thresholds)[:20],
             },
         )
+
+
+def _precision(backbone: Backbone) -> str:
+    """Return what became of int8 where the backbone was asked for it."""
+    told = backbone.about.get("int8")
+    return f"; int8 {'kept' if told['kept'] else 'refused'}: {told['why']}" if told else ""
 
 
 def check_family(head: str) -> None:

@@ -76,7 +76,7 @@ def judge(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=6,
+    version=7,
     outputs=("embeddings.npy", "backbone.onnx", "backbone.json"),
     sources=(
         f"{HOUSE}.embedding",
@@ -103,7 +103,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=10,
+    version=11,
     sources=(
         f"{HOUSE}.heads",
         f"{HOUSE}.embedding",
@@ -172,7 +172,7 @@ def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) 
 
 
 @step(
-    version=4,
+    version=5,
     outputs=("fit.json",),
     sources=(
         f"{HOUSE}.escalating",
@@ -193,7 +193,7 @@ def escalate(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> d
 
 
 @step(
-    version=2,
+    version=3,
     outputs=("model.onnx", "fit.json"),
     sources=(
         f"{HOUSE}.sample_fitting",

@@ -7,6 +7,8 @@ import io
 import os
 import signal
 import struct
+import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +140,56 @@ def test_a_decoder_that_dies_or_hangs_spoils_only_its_image() -> None:
         assert decoder.decode(good).shape == (6, 8, 3)
     finally:
         decoder.close()
+
+
+def test_a_child_that_reads_nothing_is_not_waited_for() -> None:
+    """More than a pipe holds was written without looking at the clock."""
+    decoder = ImageDecoder(wall_s=0.5)
+    try:
+        decoder.decode(encoded("PNG"))
+        assert decoder._child is not None
+        os.kill(decoder._child.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(DataError, match="did not finish in time"):
+            decoder.decode(b"x" * 1_000_000)
+        assert time.monotonic() - began < 5
+        assert decoder.decode(encoded("PNG") + b" " * 500_000).shape == (6, 8, 3)
+    finally:
+        decoder.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\0" + struct.pack(">III", 8 + 5, 2**31, 2**31) + b"12345",
+        b"\0" + struct.pack(">I", 2**32 - 1),
+        b"\0" + struct.pack(">I", 3) + b"123",
+        b"\1" + struct.pack(">I", 2) + b"[]",
+        b"\1" + struct.pack(">I", 9) + b"not JSON!",
+        b"\1" + struct.pack(">I", 2) + b"{}",
+        b"\1" + struct.pack(">I", 4) + b"\xff\xfe\xfd\xfc",
+    ],
+)
+def test_a_child_that_an_image_took_over_is_not_believed(
+    decoder: ImageDecoder, said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar = tmp_path / "liar"
+    liar.write_text(f"#!{sys.executable}\nimport os\nos.read(0, 9)\nos.write(1, {said!r})\nos.read(0, 1)\n")
+    liar.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(liar))
+    with pytest.raises(DataError, match="its decoder crashed on it"):
+        decoder.decode(b"image")
+    assert decoder._child is None
+
+
+def test_the_child_is_told_nothing_of_the_server(
+    decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWORKS_TOKEN", "canary-secret")
+    decoder.decode(encoded("PNG"))
+    assert decoder._child is not None
+    told = Path(f"/proc/{decoder._child.pid}/environ").read_bytes()
+    assert b"PATH=" in told and b"canary-secret" not in told
 
 
 def test_the_child_can_open_nothing(tmp_path: Path, decoder: ImageDecoder) -> None:

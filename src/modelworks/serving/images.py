@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 import threading
@@ -19,10 +20,13 @@ import numpy as np
 
 from modelworks.compute.payloads import image_pixels
 from modelworks.compute.pixels import Pixels
-from modelworks.core.errors import DataError, LimitError, ModelworksError
+from modelworks.core.errors import DataError, LimitError, MissingExtra, ModelworksError
 from modelworks.core.signature import Tensor
 from modelworks.serving.errors import Busy, DeadlinePassed, RequestTooLarge
 from modelworks.serving.image_child import DONE, LENGTH, SIZE
+
+_TOLD = ("PATH", "PYTHONPATH", "LANG", "LC_ALL")
+_SAID = 65_536
 
 
 class ImageDecoder:
@@ -78,7 +82,11 @@ class ImageDecoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                # What a server's environment holds is nothing for a program that reads strangers' images.
+                env={name: os.environ[name] for name in _TOLD if name in os.environ},
             )
+            assert self._child.stdin is not None
+            os.set_blocking(self._child.stdin.fileno(), False)
             wall_s = self._wall_s + 30.0  # it starts first
         else:
             wall_s = self._wall_s
@@ -88,24 +96,34 @@ class ImageDecoder:
             self._end()
             how = "did not finish in time" if isinstance(error, TimeoutError) else "crashed on it"
             raise DataError(f"The image is not readable: its decoder {how}.", code="MW1160") from None
-        if mark == DONE:
-            height, width = SIZE.unpack_from(answer)
-            return np.frombuffer(answer, np.uint8, offset=SIZE.size).reshape(height, width, 3)
-        error_ = ModelworksError.from_json(json.loads(answer))
+        # A decoder that an image took over may say anything.
+        try:
+            if mark == DONE:
+                height, width = SIZE.unpack_from(answer)
+                return np.frombuffer(answer, np.uint8, offset=SIZE.size).reshape(height, width, 3)
+            error_ = ModelworksError.from_json(json.loads(answer))
+            if not isinstance(error_, (DataError, LimitError, MissingExtra)):
+                raise ValueError(answer)
+        except (ValueError, TypeError, KeyError, AttributeError, struct.error):
+            self._end()
+            raise DataError("The image is not readable: its decoder crashed on it.", code="MW1160") from None
         if isinstance(error_, LimitError):
             raise RequestTooLarge(error_.message, code=error_.error_code)
         raise error_
 
-    @staticmethod
-    def _ask(child: subprocess.Popen[bytes], data: bytes, ends: float) -> tuple[bytes, bytes]:
+    def _ask(self, child: subprocess.Popen[bytes], data: bytes, ends: float) -> tuple[bytes, bytes]:
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.write(LENGTH.pack(len(data)) + data)
-        child.stdin.flush()
-        descriptor = child.stdout.fileno()
+        target, descriptor = child.stdin.fileno(), child.stdout.fileno()
         # Not select: a server has more open files than that can wait for.
-        waiting = select.poll()
+        sending, waiting = select.poll(), select.poll()
+        sending.register(target, select.POLLOUT)
         waiting.register(descriptor, select.POLLIN)
+        left = memoryview(LENGTH.pack(len(data)) + data)
+        while left:
+            if not sending.poll(max(0.0, ends - time.monotonic()) * 1e3):
+                raise TimeoutError
+            left = left[os.write(target, left[: 2**16]) :]
 
         def read(size: int) -> bytes:
             parts = bytearray()
@@ -119,7 +137,10 @@ class ImageDecoder:
             return bytes(parts)
 
         mark = read(1)
-        return mark, read(LENGTH.unpack(read(LENGTH.size))[0])
+        (length,) = LENGTH.unpack(read(LENGTH.size))
+        if length > 3 * self._pixels + _SAID:
+            raise EOFError
+        return mark, read(length)
 
     def _end(self) -> None:
         child, self._child = self._child, None

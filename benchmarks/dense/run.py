@@ -60,9 +60,11 @@ class Campaign:
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.rows: list[dict[str, Any]] = []
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row."""
+        self.rows.append(row)
         print(json.dumps(row)[:300], flush=True)
         with self.out.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
@@ -189,6 +191,43 @@ def _alone(campaign: Campaign, folder: Path, fleet: Fleet, peers: Path) -> None:
             server.stop()
 
 
+def findings(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what was asked and what came out, and where the plain LRU server is ahead, a line each."""
+    lines = []
+    passes: dict[float, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if "zipf" in row:
+            passes.setdefault(row["rate"], {})[row["zipf"]] = row
+    for rate, found in passes.items():
+        ours, plain = found["modelworks"], found["plain LRU"]
+        for name in ("p50_us", "p90_us", "p99_us", "cpu_s", "memory_mb"):
+            behind = ours[name] > plain[name]
+            where = f"{rate:g} requests a second" if rate else "closed loop"
+            lines.append(
+                f"{where}, {name}: {ours[name]:,.1f} against {plain[name]:,.1f} of plain LRU"
+                f"{', LOST' if behind else ''}"
+            )
+    counts = {row["heads"]: row for row in rows if "heads" in row}
+    if len(counts) == 2:
+        one, many = counts[min(counts)], counts[max(counts)]
+        for what in ("inside", "http"):
+            share = many[what]["per_s"] / one[what]["per_s"]
+            lines.append(
+                _goal(f"{what}: throughput of {max(counts)} heads to that of one", share, 0.5, share >= 0.5)
+            )
+        times = many["memory_mb"] / one["memory_mb"]
+        lines.append(_goal(f"memory of {max(counts)} heads to that of one", times, 1.3, times < 1.3))
+    for row in rows:
+        if "engine" in row:
+            times = row["times_separate"]
+            lines.append(_goal("times faster than separate sessions", times, 60, times >= 60))
+    return lines
+
+
+def _goal(what: str, found: float, asked: float, held: bool) -> str:
+    return f"{what}: {found:,.2f} (asked: {asked:g}), {'held' if held else 'MISSED'}"
+
+
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -227,6 +266,7 @@ def main() -> int:
                     campaign.write(json.loads(line))
             for row in heads.engine(options.heads):
                 campaign.write(row)
+    print("\n".join(findings(campaign.rows)))
     return 0
 
 

@@ -19,6 +19,7 @@ from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.access import add_token
 from modelworks.serving.errors import NonFiniteAnswer, Quarantined
+from modelworks.serving.heads.split import Head
 from modelworks.serving.heads.stack import HeadBlock
 from modelworks.serving.model import MemorySource
 
@@ -150,6 +151,19 @@ def test_a_head_that_was_evicted_is_let_go_of_and_comes_back() -> None:
         assert backbone() is None
         bench.close()
 
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_weights_are_held_once() -> None:
+    async def work() -> None:
+        sources = _heads(3)
+        bench = Bench(*sources)
+        await bench.plane.infer_many([bench.plane.resolve(item.name) for item in sources], {"x": ROW})
+        await asyncio.to_thread(bench.residency._threads.submit(lambda: None).result, 20)
+        assert [item for item in gc.get_objects() if isinstance(item, Head)] == []
+        bench.close()
+
+    gc.collect()
     asyncio.run(asyncio.wait_for(work(), 60))
 
 

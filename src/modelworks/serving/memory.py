@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import psutil
 
+_M_ARENA_MAX = -8
+
 
 class _MallInfo2(ctypes.Structure):
     _fields_ = [
@@ -45,6 +47,18 @@ def allocated_bytes() -> int:
 def resident_bytes() -> int:
     """Return the resident size of this process."""
     return int(psutil.Process().memory_info().rss)
+
+
+def few_heaps(most: int) -> None:
+    """Let all threads take memory from at most ``most`` heaps (glibc; elsewhere nothing happens).
+
+    Otherwise glibc gives every thread a heap of its own, and what one model left behind serves no load of another
+    thread: models that come and go cost a third more memory.
+    """
+    library = _libc()
+    option: Callable[[int, int], int] | None = getattr(library, "mallopt", None)
+    if option is not None:
+        option(_M_ARENA_MAX, most)
 
 
 def trim() -> None:

@@ -44,7 +44,7 @@ class ObservationLimits:
     values: int = 1024
     flush_s: float = 2.0
     file_rows: int = 50_000
-    held_bytes: int = 16 * 2**20
+    held_bytes: int = 4 * 2**20
     busy_share: float = 0.1
     retention_days: float = 90.0
     most_bytes: int = 5 * 2**30

@@ -23,7 +23,7 @@ from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
 _SWEEP_S = 0.05
-_TRIM_BYTES, _TRIM_S = 16 * 2**20, 5.0
+_TRIM_BYTES, _TRIM_S, _TIDY_S = 16 * 2**20, 5.0, 1.0
 
 
 @dataclass(slots=True)
@@ -81,7 +81,8 @@ class Residency:
         self._policy = GreedyDual()
         self._guess = SizeGuess()
         self._sharing: Sharing[Resident] = Sharing()
-        self._freed_since_trim = 0
+        self._churned = 0
+        self._tidying: TimerHandle | None = None
         self._trimmed = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep: TimerHandle | None = None
@@ -179,11 +180,11 @@ class Residency:
 
     def pin(self, resident: Resident, reason: str) -> None:
         """Keep the model in memory once it is there."""
-        resident.pins.add(reason)
+        resident.pins |= {reason}
 
     def unpin(self, resident: Resident, reason: str) -> None:
         """Take back one reason for keeping it."""
-        resident.pins.discard(reason)
+        resident.pins -= {reason}
         self._wake_room()
 
     def _check_loadable(self, resident: Resident) -> None:
@@ -233,7 +234,19 @@ class Residency:
             resident.loading = None
             self.on_change(resident)
             self._wake_room()
+            self._churned += resident.source.graph_bytes
+            if self._tidying is None and self._churned > _TRIM_BYTES:
+                self._tidying = self._loop.call_later(_TIDY_S, self._tidy)
         self._release_backlog(resident)
+
+    def _tidy(self) -> None:
+        """Give back to the system what loads left behind, once none is under way."""
+        self._tidying = None
+        if self._tasks:
+            self._tidying = self._loop.call_later(_TIDY_S, self._tidy)
+        elif self._churned:
+            self._churned, self._trimmed = 0, self._loop.time()
+            self._threads.submit(self._loader.drop, [], give_back=True)
 
     async def _load_when_there_is_room(self, resident: Resident) -> Loaded:
         """Load once there is a free thread and room; nothing is evicted for a load that has no thread yet."""
@@ -309,7 +322,7 @@ class Residency:
         _log.warning("model %s was not loaded: %s", resident.source.name, resident.cause)
 
     def _release_backlog(self, resident: Resident) -> None:
-        works, resident.backlog, resident.backlog_rows = resident.backlog, deque(), 0
+        works, resident.backlog, resident.backlog_rows = resident.backlog, [], 0
         lane = resident.lane
         for work in works:
             if work.settled:
@@ -392,7 +405,7 @@ class Residency:
         resident.evictions += 1
         self.counts.evictions += 1
         self.used_bytes -= resident.memory_bytes
-        self._freed_since_trim += resident.memory_bytes
+        self._churned += resident.memory_bytes
         # Freeing a large session takes milliseconds: the last reference goes in a loader thread.
         backbone = self._sharing.leave(resident)
         resident.place = None
@@ -402,9 +415,9 @@ class Residency:
         del lane, backbone
         # What was freed serves the next loads; giving it back to the system takes milliseconds.
         now = self._loop.time()
-        due = self._freed_since_trim > _TRIM_BYTES and now - self._trimmed > _TRIM_S
+        due = self._churned > _TRIM_BYTES and now - self._trimmed > _TRIM_S
         if due:
-            self._freed_since_trim, self._trimmed = 0, now
+            self._churned, self._trimmed = 0, now
         self._threads.submit(self._loader.drop, held, give_back=due)
         self.on_change(resident)
 
@@ -452,8 +465,9 @@ class Residency:
 
     def close(self) -> None:
         """Stop loading."""
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for timer in (self._sweep, self._tidying):
+            if timer is not None:
+                timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -57,8 +56,8 @@ class Resident:
     cost_s: float = 0.0
     hits: float = 0.0
     clock: float = 0.0
-    pins: set[str] = field(default_factory=set)
-    backlog: deque[Work] = field(default_factory=deque)
+    pins: frozenset[str] = frozenset()
+    backlog: list[Work] = field(default_factory=list)
     backlog_rows: int = 0
     loading: Future[None] | None = None
     cause: str = ""

@@ -27,6 +27,7 @@ from modelworks.serving.guard import Guard
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.memory import few_heaps
 from modelworks.serving.observations import ObservationLog
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.packages import PackageSource, find_packages, package_source
@@ -52,6 +53,7 @@ from modelworks.serving.tracing import Tracer
 from modelworks.serving.weights import SharedWeights
 
 _LOOK_S = 1.0
+_THREADS_OF_A_HEAP = 4
 _COLLECT_EVERY = 10_000
 _SWITCH_S = 0.0005
 _MOST_CONNECTIONS, _OTHER_FILES = 1024, 256
@@ -92,6 +94,7 @@ class Server:
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.trust = TrustPolicy.of_folder(settings.keys, require_signed=settings.require_signed)
         threads = settings.threads or os.cpu_count() or 1
+        few_heaps(1 + threads // _THREADS_OF_A_HEAP)
         lane_limits = LaneLimits(
             queue_rows=settings.queue_rows,
             batch_rows=settings.batch_rows,

@@ -10,6 +10,7 @@ from weakref import finalize
 import numpy as np
 
 from modelworks.core.errors import ModelworksError
+from modelworks.core.signature import Signature
 from modelworks.serving.errors import NonFiniteAnswer
 from modelworks.serving.heads.split import Head
 from modelworks.serving.model import Answer
@@ -33,18 +34,20 @@ class _Group:
     free: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Place:
     """Where a head stands, for as long as somebody holds this: its user, or a work that is still to be answered.
 
     Attributes:
-        head: The head.
-        shape: Its group.
+        kind: What becomes of its logits.
+        signature: Of its fused graph.
+        shape: Its group, which holds its weights.
         slot: Its place within the group.
         group: Equal for heads of one stack that are of one shape and kind.
     """
 
-    head: Head
+    kind: str
+    signature: Signature
     shape: Shape
     slot: int
     group: int = 0
@@ -91,18 +94,18 @@ class Selection:
             _part([self.places[number] for number in mine], [positions[number] for number in mine])
             for mine in by_group.values()
         ]
-        self._where: dict[int, tuple[int, int, Head]] = {}
+        self._where: dict[int, tuple[int, int, Signature]] = {}
 
-    def find(self, position: int) -> tuple[int, int, Head]:
-        """Return the part, the place within it and the head whose answer stands at a position."""
+    def find(self, position: int) -> tuple[int, int, Signature]:
+        """Return the part, the place within it and the signature of the head whose answer stands at a position."""
         if not self._where:
-            by_group: dict[int, list[Head]] = {}
+            by_group: dict[int, list[Signature]] = {}
             for place in self.places:
-                by_group.setdefault(place.group, []).append(place.head)
+                by_group.setdefault(place.group, []).append(place.signature)
             self._where = {
-                position: (index, number, head)
+                position: (index, number, signature)
                 for index, (part, mine) in enumerate(zip(self.parts, by_group.values(), strict=True))
-                for number, (position, head) in enumerate(zip(part.positions, mine, strict=True))
+                for number, (position, signature) in enumerate(zip(part.positions, mine, strict=True))
             }
         return self._where[position]
 
@@ -117,7 +120,7 @@ def _part(places: list[Place], positions: list[int]) -> _Part:
     in_order: Sequence[int] = range(first, last + 1)
     return _Part(
         positions=in_order if list(in_order) == positions else tuple(positions),
-        kind=places[0].head.kind,
+        kind=places[0].kind,
         shape=places[0].shape,
         slots=slice(low, high) if near else slots,
         chosen=chosen if near else None,
@@ -164,8 +167,8 @@ class HeadBlock(Sequence[Answer | ModelworksError]):
         error = self.errors.get(position)
         if error is not None:
             return error
-        part, number, head = self._selection.find(position)
-        return _named(head, self._values[part][:, number])
+        part, number, signature = self._selection.find(position)
+        return _named(signature, self._values[part][:, number])
 
     def joined(self, others: Sequence[HeadBlock], order: Array) -> HeadBlock:
         """Return one block of the rows of this and of other blocks of the same heads, in another order."""
@@ -207,7 +210,7 @@ class HeadStack:
         self._kinds: dict[tuple[Shape, str], int] = {}
 
     def add(self, head: Head) -> Place:
-        """Take in a head."""
+        """Take in a head: its weights are copied."""
         shape = head.shape
         group = self._groups.get(shape)
         if group is None:
@@ -223,7 +226,13 @@ class HeadStack:
         if head.hidden is not None:
             group.hidden[slot], group.hidden_bias[slot] = head.hidden
         group.count = max(group.count, slot + 1)
-        place = Place(head, shape, slot, self._kinds.setdefault((shape, head.kind), len(self._kinds)))
+        place = Place(
+            head.kind,
+            head.signature,
+            shape,
+            slot,
+            self._kinds.setdefault((shape, head.kind), len(self._kinds)),
+        )
         finalize(place, group.free.append, slot).atexit = False
         return place
 
@@ -237,13 +246,12 @@ class HeadStack:
 
     def answer(self, place: Place, embeddings: Array) -> Answer:
         """Return one head's outputs for ``embeddings [rows, d]``."""
-        head = place.head
         group = self._groups[place.shape]
         values = embeddings
-        if head.hidden is not None:
+        if place.shape[1]:
             values = np.maximum(values @ group.hidden[place.slot].T + group.hidden_bias[place.slot], 0)
         logits = values @ group.weights[place.slot].T + group.bias[place.slot]
-        return finish(head, logits)
+        return _finish(place, logits)
 
     def answer_each(self, places: Sequence[Place], embeddings: Array) -> list[Answer]:
         """Return the outputs of ``places[i]`` for row ``i``: different heads in one product per shape."""
@@ -257,7 +265,7 @@ class HeadStack:
                 values = np.maximum(group.hidden[slots] @ values + group.hidden_bias[slots][:, :, None], 0)
             logits = (group.weights[slots] @ values)[:, :, 0] + group.bias[slots]
             for number, index in enumerate(rows):
-                answers[index] = finish(places[index].head, logits[number : number + 1])
+                answers[index] = _finish(places[index], logits[number : number + 1])
         return answers
 
     def answer_many(self, selection: Selection, embeddings: Array) -> list[Array]:
@@ -282,9 +290,9 @@ class HeadStack:
         return logits if part.chosen is None else logits[:, part.chosen]
 
 
-def finish(head: Head, logits: Array) -> Answer:
+def _finish(place: Place, logits: Array) -> Answer:
     """Turn one head's logits ``[rows, outputs]`` into its named outputs."""
-    return _named(head, _finish_many(head.kind, logits))
+    return _named(place.signature, _finish_many(place.kind, logits))
 
 
 def _finish_many(kind: str, logits: Array) -> Array:
@@ -309,13 +317,13 @@ def _over_outputs(operation: np.ufunc, values: Array) -> Array:
     return np.asarray(found[..., None])
 
 
-def _named(head: Head, values: Array) -> Answer:
+def _named(signature: Signature, values: Array) -> Answer:
     answer: dict[str, Array] = {}
-    for tensor in head.signature.outputs:
+    for tensor in signature.outputs:
         if tensor.name == "probabilities":
             answer["probabilities"] = values
         elif tensor.name == "label":
-            classes = np.array(head.signature.classes, dtype=object)
+            classes = np.array(signature.classes, dtype=object)
             answer["label"] = classes[values.argmax(axis=-1)]
         else:
             answer[tensor.name] = values[:, 0] if len(tensor.shape) == 1 else values

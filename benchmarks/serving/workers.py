@@ -33,7 +33,7 @@ import sys
 from modelworks.serving import supervisor
 from modelworks.serving.server import main
 if not {shared}:
-    supervisor.WeightsFolder = lambda state: None
+    supervisor.weights_folder = lambda state: None
 sys.exit(main(supervisor.from_json(sys.stdin.buffer.read())))
 """
 _FIELDS = ("Pss", "Pss_Anon", "Pss_File", "Pss_Shmem", "Rss")

@@ -21,7 +21,7 @@ from modelworks.core.digest import digest_bytes
 from modelworks.core.signature import Tensor
 from modelworks.serving import weights
 from modelworks.serving.loading import Loader, LoadLimits, Proofs
-from modelworks.serving.weights import SharedWeights, WeightsFolder
+from modelworks.serving.weights import SharedWeights, WeightsFolder, weights_folder
 from modelworks.serving.worker import shared_weights
 
 
@@ -231,6 +231,28 @@ def test_what_a_dead_server_left_is_removed_and_a_living_ones_is_not(tmp_path: P
     os.close(dead._held)
     later = WeightsFolder(tmp_path)
     assert (living.path.exists(), dead.path.exists(), later.path.exists()) == (True, False, True)
+
+
+def test_what_a_killed_worker_left_half_made_is_removed(folder: WeightsFolder) -> None:
+    onnx = deep().onnx
+    left = folder.path / f".making-{digest_bytes(onnx)}-x"
+    others = folder.path / f".making-{digest_bytes(b'other')}-x"
+    for place in (left, others):
+        place.mkdir()
+        (place / WEIGHTS_FILE).write_bytes(b"half")
+    assert _share(folder).session(onnx, _samples()) is not None
+    assert (left.exists(), others.exists()) == (False, True)
+
+
+def test_a_file_system_without_locks_shares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(weights.fcntl, "flock", refuse)
+    assert weights_folder(tmp_path) is None
+    assert "No locks available" in caplog.text
 
 
 def test_a_full_disk_means_private_weights(

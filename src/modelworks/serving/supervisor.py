@@ -21,7 +21,7 @@ from modelworks.core.errors import ExecutionError, ModelworksError, UsageError
 from modelworks.serving.flight import CrashRecord, flight_path, running_at_death
 from modelworks.serving.loading import Proof, Proofs
 from modelworks.serving.settings import ServeSettings
-from modelworks.serving.weights import WeightsFolder
+from modelworks.serving.weights import weights_folder
 
 _log = logging.getLogger("modelworks.serving")
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
@@ -53,7 +53,7 @@ class Supervisor:
         self._failures: list[float] = []
         self._listener = _listen(settings)
         self._bound = replace(settings, port=self._listener.getsockname()[1])
-        self._weights = WeightsFolder(settings.state) if settings.workers > 1 else None
+        self._weights = weights_folder(settings.state) if settings.workers > 1 else None
         self._grpc_hold: socket.socket | None = None
         if settings.grpc_port == 0:
             # Several workers share one gRPC port; holding it bound (not listening) keeps it ours between their starts.

@@ -60,6 +60,15 @@ class WeightsFolder:
         os.close(self._held)
 
 
+def weights_folder(state: Path) -> WeightsFolder | None:
+    """Return a folder for the workers' weights; ``None``, and a line in the log, where the file system has no locks."""
+    try:
+        return WeightsFolder(state)
+    except OSError as error:
+        _log.warning("workers share no weights: %s", error.strerror or error)
+        return None
+
+
 class SharedWeights:
     """Sessions whose weights are mapped from files that all workers of a server share. Any thread may call.
 
@@ -107,7 +116,11 @@ class SharedWeights:
     def _make(
         self, place: Path, key: str, onnx: bytes, samples: Sequence[dict[str, Array]], threads: int
     ) -> GraphSession | None:
-        temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=self._folder))
+        unfinished = f".making-{key}-"
+        for left in self._folder.glob(f"{unfinished}*"):
+            # Of a worker that was killed at it: whoever holds the lock is alone with this graph.
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=unfinished, dir=self._folder))
         try:
             private = GraphSession(onnx, threads=threads, arena=False, keep=temporary)
             written = temporary / WEIGHTS_FILE

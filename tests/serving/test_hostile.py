@@ -9,6 +9,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ from test_friendly import _Target, classifier
 from test_http2 import Raw, _assert_clean
 from test_image_door import brightness
 
+from modelworks.core.errors import StorageError
+from modelworks.serving import outcomes
+from modelworks.serving.images import ImageDecoder
 from modelworks.serving.mixed import MixedFeeds
 from modelworks.serving.observations import ObservationLog
 from modelworks.serving.observed import ObservationLimits, weight
@@ -262,8 +266,6 @@ def test_an_image_is_decoded_by_a_server_with_many_open_files(served: Any) -> No
     try:
         while not taken or taken[-1] < 1100:
             taken.append(os.dup(0))
-        from modelworks.serving.images import ImageDecoder
-
         decoder = ImageDecoder()
         try:
             from test_image_door import encoded
@@ -366,3 +368,57 @@ def test_large_requests_that_wait_to_be_logged_are_few(
     # One that is larger than all that may wait is no less likely to be kept where nothing waits.
     assert log.counts.dropped == 3
     log.close()
+
+
+def test_outcomes_do_not_fill_the_disk_and_are_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "_FILE_BYTES", 1000)
+    monkeypatch.setattr(outcomes, "_MOST_FILES", 3)
+    kept = outcomes.Outcomes(tmp_path)
+    entry = {"key": "k", "row": 0, "value": "v" * 600, "kind": "outcome", "by": "x"}
+    for _ in range(6):
+        kept.put("adder", [entry])
+    with pytest.raises(StorageError, match="fill 3 files"):
+        kept.put("adder", [entry])
+    kept.put("other", [entry])
+    files = sorted((tmp_path / "adder").iterdir())
+    assert [len(file.read_text().splitlines()) for file in files] == [2, 2, 2]
+    # One that was moved away makes room.
+    files[0].unlink()
+    kept.put("adder", [entry])
+
+
+def test_images_that_wait_keep_nothing_else_waiting(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They held every thread in which acts are recorded and outcomes are written."""
+    go_on = threading.Event()
+    waiting = threading.Semaphore(0)
+
+    def slow(decoder: ImageDecoder, value: str) -> Any:
+        waiting.release()
+        assert go_on.wait(30)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(ImageDecoder, "text", slow)
+    found: list[int] = []
+
+    def ask() -> None:
+        rows = {"rows": [{"photo": "x"}], "timeout_ms": 25_000}
+        found.append(served.request("POST", "/v1/models/brightness/predict", rows)[0])
+
+    threads = [threading.Thread(target=ask) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(4):
+            assert waiting.acquire(timeout=10)
+        began = time.monotonic()
+        outcome = {"key": "a", "value": 1}
+        assert served.request("POST", "/v1/models/adder/outcomes", outcome)[0] == 202
+        assert served.request("POST", "/v1/endpoints/adder/configure", {"deadline_ms": None})[0] == 200
+        assert time.monotonic() - began < 5
+    finally:
+        go_on.set()
+        for thread in threads:
+            thread.join(30)
+    assert found == [200] * 40

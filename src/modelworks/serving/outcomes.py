@@ -15,6 +15,8 @@ from modelworks.serving.errors import BadRequest
 KINDS = ("outcome", "correction")
 _VALUE_BYTES = 10_000
 _FILE_BYTES = 64 * 2**20
+_MOST_FILES = 16
+"""Files of one endpoint: labels are never deleted to make room, and no client fills a disk with them."""
 
 
 class Outcomes:
@@ -35,7 +37,7 @@ class Outcomes:
 
         Raises:
             BadRequest: A key, kind or value that cannot be kept.
-            StorageError: The file cannot be written.
+            StorageError: The file cannot be written, or the endpoint has as many outcomes as are kept.
         """
         wall = self._clock.wall()
         lines = []
@@ -70,5 +72,10 @@ class Outcomes:
         last = max(numbers, default=1)
         path = folder / f"outcomes-{last}.jsonl"
         if path.exists() and path.stat().st_size > _FILE_BYTES:
+            if len(numbers) >= _MOST_FILES:
+                raise StorageError(
+                    f"The outcomes of this endpoint fill {len(numbers)} files of {_FILE_BYTES} bytes.",
+                    hint="move older outcomes-N.jsonl elsewhere",
+                )
             path = folder / f"outcomes-{last + 1}.jsonl"
         return path

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,7 @@ class CombinedRoutes:
         application: Where the route is added.
         plane: Where requests are answered.
         reader: Returns the reader of a package's rows.
+        aside: Where rows with images are read.
         body_bytes: Longest body.
     """
 
@@ -99,10 +101,12 @@ class CombinedRoutes:
         application: Application,
         plane: DataPlane,
         reader: Callable[[str, Signature], RowReader],
+        aside: Executor,
         body_bytes: int,
     ) -> None:
         self._plane = plane
         self._reader = reader
+        self._aside = aside
         self._body_bytes = body_bytes
         self._plans: OrderedDict[bytes, _Plan] = OrderedDict()
         application.add(
@@ -135,7 +139,7 @@ class CombinedRoutes:
         timeout_s = asked.timeout_ms / 1e3 if asked.timeout_ms else None
         if reader.slow:
             until = time.monotonic() + (timeout_s or self._plane.limits.deadline_s)
-            feeds = await asyncio.to_thread(reader.read, asked.rows, until)
+            feeds = await self._plane.loop.run_in_executor(self._aside, reader.read, asked.rows, until)
             timeout_s = max(0.0, until - time.monotonic())
         else:
             feeds = reader.read(asked.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from modelworks.serving.status import model_card
 from modelworks.serving.tensors import UNREADABLE, Array
 
 _ENCODE = msgspec.json.Encoder().encode
+_READING = 4
 
 
 class PredictBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,7 +75,9 @@ class FriendlyRoutes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[str, RowReader] = {}
         self._images = ImageDecoder()
-        CombinedRoutes(application, plane, self.reader, body_bytes)
+        # Threads of their own: images that wait for their decoder keep no act, such as a rollback, waiting.
+        self._aside = ThreadPoolExecutor(_READING, thread_name_prefix="serving-images")
+        CombinedRoutes(application, plane, self.reader, self._aside, body_bytes)
         model = "/v1/models/{model}"
         application.add(
             Route(method="GET", pattern="/v1/models", policy="infer", handler=self.models, summary="What is served"),
@@ -157,7 +161,7 @@ class FriendlyRoutes:
         most = self._plane.limits.deadline_s if not asked.timeout_ms else asked.timeout_ms / 1e3
         until = began + min(most, target.policy.deadline_s)
         try:
-            feeds = await asyncio.to_thread(reader.read, asked.rows, until)
+            feeds = await self._plane.loop.run_in_executor(self._aside, reader.read, asked.rows, until)
             self._read(call, target, asked, feeds, timeout_s=max(0.0, until - time.monotonic()))
         except Exception as error:
             self._application.fail(call, error)
@@ -221,6 +225,7 @@ class FriendlyRoutes:
         """End what still goes on."""
         for task in list(self._tasks):
             task.cancel()
+        self._aside.shutdown(wait=False, cancel_futures=True)
         self._images.close()
 
     def _reply(

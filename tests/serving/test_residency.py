@@ -149,6 +149,8 @@ def test_a_model_that_shows_its_size_only_when_loaded_is_refused_from_then_on() 
     async def work() -> None:
         # What earlier tests left behind must not be freed while this one is measured.
         gc.collect()
+        # What the tests before left behind must not be freed while the load is measured.
+        gc.collect()
         bench = Bench(heavy("large", width=800, layers=6))
         graph = bench.plane.resolve("large").resident.source.graph_bytes
         bench.residency.cap_bytes = int(graph * 1.001) + 1000

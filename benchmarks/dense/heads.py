@@ -152,7 +152,7 @@ async def serve(count: int, seconds: float) -> None:
             json.dumps(
                 {
                     "heads": count, "load_s": loaded_s, "inside": inside, "http": over_http, "memory_mb": memory,
-                    "used_mb": server.residency.used_bytes / 2**20,
+                    "used_mb": server.residency.room.used_bytes / 2**20,
                 }
             ),
             flush=True,

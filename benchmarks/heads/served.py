@@ -69,7 +69,7 @@ async def measure(sources: list[MemorySource], images: list[np.ndarray], repeats
             "one_ms": round(float(np.median(one)) * 1e3, 2),
             "together_ms": round(float(np.median(together)) * 1e3, 2),
             "apart_ms": round(float(np.median(apart)) * 1e3, 2),
-            "resident_mb": round(residency.used_bytes / 1e6, 1),
+            "resident_mb": round(residency.room.used_bytes / 1e6, 1),
             "packages_mb": round(sum(len(item.onnx) for item in sources) / 1e6, 1),
         }
     )

@@ -332,14 +332,14 @@ def test_evicted_heads_leave_and_the_last_takes_the_backbone_along() -> None:
         for item in sources:
             await bench.infer(item.name, x)
         one = bench.plane.resolve("h0").resident
-        used = bench.residency.used_bytes
+        used = bench.residency.room.used_bytes
         assert used < 3 * len(sources[0].onnx) + 6 * one.memory_bytes + 10**6
         for item in sources[:-1]:
             bench.residency._evict(bench.plane.resolve(item.name).resident)
-        assert bench.residency.used_bytes == used - 5 * one.memory_bytes
+        assert bench.residency.room.used_bytes == used - 5 * one.memory_bytes
         assert (await bench.infer("h5", x))["probabilities"].shape == (1, 3)
         bench.residency._evict(bench.plane.resolve("h5").resident)
-        assert bench.residency.used_bytes == 0
+        assert bench.residency.room.used_bytes == 0
         assert (await bench.infer("h1", x))["probabilities"].shape == (1, 3)
         bench.close()
 
@@ -377,9 +377,9 @@ def test_a_head_leaves_while_its_backbone_is_busy_and_what_it_was_asked_is_still
         assert not lane.idle
         bench.residency.unload(residents[1])
         assert residents[1].lane is None
-        assert bench.residency._evict_down_to(bench.residency.used_bytes - 1, keep=None)
+        assert bench.residency.room.evict_down_to(bench.residency.room.used_bytes - 1, keep=None)
         # The last one keeps the backbone: it stays while that runs.
-        bench.residency._evict_down_to(0, keep=None)
+        bench.residency.room.evict_down_to(0, keep=None)
         assert [item.lane is not None for item in residents].count(True) == 1
         # A newcomer gets no slot that a run under way still reads.
         late = [asyncio.ensure_future(bench.infer(item.name, x)) for item in sources if item.name != "h1"]

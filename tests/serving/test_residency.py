@@ -91,8 +91,8 @@ def test_a_deadline_passes_while_the_model_loads() -> None:
 
 def _sizes(bench: Bench) -> tuple[int, list[str]]:
     loaded = [item for item in bench.residency.residents.values() if item.lane is not None]
-    assert bench.residency.used_bytes == sum(item.memory_bytes for item in loaded)
-    return bench.residency.used_bytes, sorted(item.source.name for item in loaded)
+    assert bench.residency.room.used_bytes == sum(item.memory_bytes for item in loaded)
+    return bench.residency.room.used_bytes, sorted(item.source.name for item in loaded)
 
 
 def test_the_cap_holds_and_what_was_evicted_comes_back() -> None:
@@ -102,12 +102,12 @@ def test_the_cap_holds_and_what_was_evicted_comes_back() -> None:
         await bench.infer("m00", np.ones((1, 400)))
         size = bench.plane.resolve("m00").resident.memory_bytes
         assert size >= sources[0].graph_bytes * 0.9
-        bench.residency.cap_bytes = int(size * 4.5)
+        bench.residency.room.cap_bytes = int(size * 4.5)
         for _ in range(3):
             for source in sources:
                 answer = await bench.infer(source.name, np.ones((1, 400)))
                 assert answer["y"].shape == (1, 400)
-                assert _sizes(bench)[0] <= bench.residency.cap_bytes
+                assert _sizes(bench)[0] <= bench.residency.room.cap_bytes
         assert bench.residency.counts.evictions >= 20
         assert bench.residency.counts.loads == bench.residency.counts.evictions + len(_sizes(bench)[1])
         bench.close()
@@ -123,7 +123,7 @@ def test_pinned_and_busy_models_stay() -> None:
         kept = bench.plane.resolve("m0").resident
         bench.residency.pin(kept, "test")
         # What another thread frees during a load makes its measure too small, so the cap goes by the file as well.
-        bench.residency.cap_bytes = int(max(kept.memory_bytes, kept.source.graph_bytes) * 2.5)
+        bench.residency.room.cap_bytes = int(max(kept.memory_bytes, kept.source.graph_bytes) * 2.5)
         for source in sources[1:]:
             await bench.infer(source.name, np.ones((1, 400)))
             assert kept.lane is not None
@@ -135,11 +135,11 @@ def test_pinned_and_busy_models_stay() -> None:
 def test_a_model_larger_than_the_cap_is_refused_with_the_numbers() -> None:
     async def work() -> None:
         bench = Bench(heavy("large", width=800, layers=6), adder("small"))
-        bench.residency.cap_bytes = 4_000_000
+        bench.residency.room.cap_bytes = 4_000_000
         with pytest.raises(ModelTooLarge, match=r"needs 1\d\.\d MB.*cap of all models is 4\.0 MB"):
             await bench.infer("large", np.ones((1, 800)))
         assert (await bench.infer("small", [[1, 1, 1]]))["prediction"].tolist() == [4.0]
-        assert bench.residency.counts.refused_too_large >= 1
+        assert bench.residency.room.refused >= 1
         bench.close()
 
     _run(work)
@@ -153,7 +153,7 @@ def test_a_model_that_shows_its_size_only_when_loaded_is_refused_from_then_on() 
         gc.collect()
         bench = Bench(heavy("large", width=800, layers=6))
         graph = bench.plane.resolve("large").resident.source.graph_bytes
-        bench.residency.cap_bytes = int(graph * 1.001) + 1000
+        bench.residency.room.cap_bytes = int(graph * 1.001) + 1000
         outcomes = []
         for _ in range(2):
             try:
@@ -163,7 +163,7 @@ def test_a_model_that_shows_its_size_only_when_loaded_is_refused_from_then_on() 
                 outcomes.append("refused")
                 assert "needs" in error.message
         assert set(outcomes) == {"refused"}
-        assert bench.residency.used_bytes == 0
+        assert bench.residency.room.used_bytes == 0
         bench.close()
 
     _run(work)
@@ -309,7 +309,7 @@ def test_loads_that_wait_for_a_thread_evict_nothing_yet() -> None:
         for source in loaded:
             await bench.infer(source.name, np.ones((1, 300)))
         size = bench.plane.resolve("in0").resident.memory_bytes
-        bench.residency.cap_bytes = bench.residency.used_bytes + size
+        bench.residency.room.cap_bytes = bench.residency.room.used_bytes + size
         waiting = [asyncio.ensure_future(bench.infer(source.name, np.ones((1, 300)))) for source in asked]
         await asyncio.sleep(0.3)
         assert sum(len(source.reads) for source in asked) == 2
@@ -319,8 +319,8 @@ def test_loads_that_wait_for_a_thread_evict_nothing_yet() -> None:
         gate.set()
         answers = await asyncio.gather(*waiting)
         assert all(answer["y"].shape == (1, 300) for answer in answers)
-        assert bench.residency.reserved_bytes == 0
-        assert _sizes(bench)[0] <= bench.residency.cap_bytes
+        assert bench.residency.room.reserved_bytes == 0
+        assert _sizes(bench)[0] <= bench.residency.room.cap_bytes
         bench.close()
 
     _run(work)
@@ -334,9 +334,9 @@ def test_nothing_is_evicted_in_vain() -> None:
             await bench.infer(source.name, np.ones((1, 300)))
         kept = bench.plane.resolve("m0").resident
         bench.residency.pin(kept, "test")
-        assert not bench.residency._evict_down_to(kept.memory_bytes - 1, keep=None)
+        assert not bench.residency.room.evict_down_to(kept.memory_bytes - 1, keep=None)
         assert bench.residency.counts.evictions == 0
-        assert bench.residency._evict_down_to(kept.memory_bytes, keep=None)
+        assert bench.residency.room.evict_down_to(kept.memory_bytes, keep=None)
         assert _sizes(bench)[1] == ["m0"]
         bench.close()
 
@@ -350,7 +350,7 @@ def test_a_guess_follows_what_graphs_took() -> None:
         for source in sources[:5]:
             await bench.infer(source.name, np.ones((1, 300)))
         took = max(item.memory_bytes for item in bench.residency.residents.values() if item.measured)
-        expected = bench.residency._expected(bench.plane.resolve("m5").resident)
+        expected = bench.residency.room.expected(bench.plane.resolve("m5").resident)
         assert took * 0.7 <= expected <= took * 1.3 + 2**19
         bench.close()
 

@@ -130,7 +130,7 @@ def test_a_head_that_was_evicted_is_let_go_of_and_comes_back() -> None:
         place = weakref.ref(targets[1].resident.place)
         backbone: Any = weakref.ref(targets[0].resident.lane.runner)  # type: ignore[union-attr]
         assert targets[1].resident.hits == 0
-        bench.residency._evict_down_to(bench.residency.used_bytes - 1, keep=None)
+        bench.residency.room.evict_down_to(bench.residency.room.used_bytes - 1, keep=None)
         # Before it was chosen who leaves, each had got its uses.
         assert sum(target.resident.hits for target in targets) == 3.5
         bench.residency.unload(targets[1].resident)

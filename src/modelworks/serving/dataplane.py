@@ -67,8 +67,8 @@ class DataPlane:
         self.trace: Trace | None = None
         self._counts: dict[tuple[str, str], VersionCounts] = {}
         self._shadows = 0
-        self._partings = Partings(lambda: residency.clock)
-        residency.before_evicting = self._partings.give_uses
+        self._partings = Partings(lambda: residency.room.policy.clock)
+        residency.room.before_evicting = self._partings.give_uses
         residency.on_standing = self._partings.forget
         self._finish = self._settled
         self._drained: asyncio.Event = asyncio.Event()

@@ -13,12 +13,12 @@ from time import monotonic
 
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.errors import Busy, DeadlinePassed, ModelTooLarge, NotReady, Quarantined
-from modelworks.serving.eviction import SLACK_BYTES, GreedyDual, SizeGuess
+from modelworks.serving.eviction import SLACK_BYTES
 from modelworks.serving.lane import Lane, LaneLimits, Pooled
 from modelworks.serving.loading import Loaded, Loader
 from modelworks.serving.model import ModelSource
 from modelworks.serving.resident import Resident, State
-from modelworks.serving.sharing import Sharing
+from modelworks.serving.room import Room
 from modelworks.serving.work import Work
 
 _log = logging.getLogger("modelworks.serving")
@@ -33,7 +33,6 @@ class ResidencyCounts:
     loads: int = 0
     load_failures: int = 0
     evictions: int = 0
-    refused_too_large: int = 0
     load_s: float = 0.0
 
 
@@ -61,15 +60,11 @@ class Residency:
         loader_threads: int = 2,
         waiting_rows: int = 4096,
     ) -> None:
-        self.cap_bytes = cap_bytes
-        self.used_bytes = 0
-        self.reserved_bytes = 0
+        self.room = Room(cap_bytes, self._evict)
         self.counts = ResidencyCounts()
         self.residents: dict[str, Resident] = {}
-        self._loaded: dict[Resident, None] = {}
         self.on_change: Callable[[Resident], None] = _nothing
-        self.on_standing: Callable[[], None] = _no_books
-        self.before_evicting: Callable[[], None] = _no_books
+        self.on_standing: Callable[[], None] = _nobody
         self._loop = loop
         self._loader = loader
         self._pool = pool
@@ -77,26 +72,18 @@ class Residency:
         self._waiting_rows = waiting_rows
         self._threads = ThreadPoolExecutor(loader_threads, thread_name_prefix="serving-load")
         self._slots = asyncio.Semaphore(loader_threads)
-        self._room: deque[Future[None]] = deque()
-        self._policy = GreedyDual()
-        self._guess = SizeGuess()
-        self._sharing: Sharing[Resident] = Sharing()
+        self._waiters: deque[Future[None]] = deque()
         self._churned = 0
         self._tidying: TimerHandle | None = None
         self._trimmed = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep: TimerHandle | None = None
 
-    @property
-    def clock(self) -> float:
-        """The clock of the eviction policy."""
-        return self._policy.clock
-
     def add(self, source: ModelSource) -> Resident:
         """Make a package known; nothing is loaded."""
         resident = self.residents.get(source.digest)
         if resident is None:
-            resident = Resident(source=source, memory_bytes=self._guess.of(source.graph_bytes))
+            resident = Resident(source=source, memory_bytes=source.graph_bytes + SLACK_BYTES)
             known = self._loader.proofs.of(source.digest)
             if known is not None and known.outcome != "proven":
                 resident.state, resident.cause = State.QUARANTINED, known.cause
@@ -132,7 +119,7 @@ class Residency:
             Quarantined: It may not be loaded.
             ModelTooLarge: It can never fit.
         """
-        self._policy.used(resident)
+        self.room.policy.used(resident)
         lane = resident.lane
         if lane is not None and resident.state is State.READY:
             if resident.place is not None:
@@ -195,20 +182,7 @@ class Residency:
             raise NotReady(f"Model '{name}' was unloaded; an admin has to load it.", retry_after_s=30.0)
         if resident.state is State.FAILED and monotonic() < resident.retry_at:
             raise NotReady(f"Model '{name}' failed to load: {resident.cause}", retry_after_s=5.0)
-        self._check_fit(resident)
-
-    def _check_fit(self, resident: Resident) -> None:
-        """Raise if the model can never fit beside the pinned ones."""
-        needed = resident.memory_bytes if resident.measured else resident.source.graph_bytes
-        pinned = sum(item.memory_bytes for item in self._loaded if item.pins and item is not resident)
-        if needed + pinned > self.cap_bytes:
-            self.counts.refused_too_large += 1
-            raise ModelTooLarge(
-                f"Model '{resident.source.name}' needs {needed / 1e6:.1f} MB"
-                f"{'' if resident.measured else ' for its graph alone'}; the cap of all models is "
-                f"{self.cap_bytes / 1e6:.1f} MB, of which pinned models hold {pinned / 1e6:.1f} MB.",
-                hint="mw serve --memory with a larger cap",
-            )
+        self.room.check_fit(resident)
 
     def _start(self, resident: Resident) -> Future[None]:
         if resident.loading is None:
@@ -253,17 +227,17 @@ class Residency:
         while True:
             async with self._slots:
                 self._check_loadable(resident)
-                reserved = self._make_room(resident)
+                reserved = self.room.make(resident)
                 if reserved is not None:
-                    self.reserved_bytes += reserved
+                    self.room.reserved_bytes += reserved
                     try:
                         return await self._loop.run_in_executor(
                             self._threads, self._loader.load, resident.source
                         )
                     finally:
-                        self.reserved_bytes -= reserved
+                        self.room.reserved_bytes -= reserved
             waiter = self._loop.create_future()
-            self._room.append(waiter)
+            self._waiters.append(waiter)
             timer = self._loop.call_later(0.05, _resolve, waiter)
             try:
                 await waiter
@@ -277,23 +251,19 @@ class Residency:
         resident.device, resident.device_note = loaded.device, loaded.note
         resident.shared_bytes = loaded.shared_bytes
         # Now that the size is measured, it may turn out not to fit after all.
-        self._check_fit(resident)
+        self.room.check_fit(resident)
         resident.lane = self._lane(resident, loaded)
-        self._loaded[resident] = None
-        if resident.place is None:
-            self._guess.learn(resident.source.graph_bytes, resident.memory_bytes)
+        self.room.took(resident, loaded.shared)
         self._stand(resident, State.READY)
         resident.loads += 1
-        resident.clock = self.clock
         self.counts.loads += 1
         self.counts.load_s += loaded.load_s
-        self.used_bytes += resident.memory_bytes
-        self._evict_down_to(self.cap_bytes - self.reserved_bytes, keep=resident)
+        self.room.evict_down_to(self.room.cap_bytes - self.room.reserved_bytes, keep=resident)
 
     def _lane(self, resident: Resident, loaded: Loaded) -> Lane:
         """Return the lane of a loaded model: its own, or the one of its backbone."""
         shared = loaded.shared
-        lane = self._sharing.lane(shared.backbone) if shared is not None else None
+        lane = self.room.sharing.lane(shared.backbone) if shared is not None else None
         if lane is None:
             lane = Lane(
                 resident.source.name,
@@ -304,9 +274,6 @@ class Residency:
                 self._loop,
                 self._pool,
             )
-        if shared is not None:
-            added, resident.place = self._sharing.join(shared, lane, resident, resident.source.graph_bytes)
-            self.used_bytes += added
         return lane
 
     def _failed(self, resident: Resident, error: Exception) -> None:
@@ -337,80 +304,18 @@ class Residency:
             except ModelworksError as error:
                 work.settle(None, error)
 
-    def _make_room(self, resident: Resident) -> int | None:
-        """Evict until the model fits; returns the bytes to reserve, ``None`` if there is no room now.
-
-        A size that was never measured is only a guess: where evicting everything that may go does not make that
-        much room, the load is tried with the room there is.
-        """
-        needed = min(self._expected(resident), self.cap_bytes)
-        if self._evict_down_to(self.cap_bytes - self.reserved_bytes - needed, keep=None):
-            return needed
-        if not resident.measured and not self.reserved_bytes and not self._leaving():
-            return max(0, self.cap_bytes - self.used_bytes)
-        return None
-
-    def _leaving(self) -> bool:
-        """Say whether a loaded model will become idle and may be evicted then."""
-        return any(not item.pins for item in self._loaded)
-
     def _wake_room(self) -> None:
-        while self._room:
-            _resolve(self._room.popleft())
-
-    def _evict_down_to(self, bytes_left: int, keep: Resident | None) -> bool:
-        """Evict the cheapest to miss until at most ``bytes_left`` are used; says whether that was reached.
-
-        Nothing is evicted in vain: what would not make enough room stays.
-        """
-        if self.used_bytes <= bytes_left:
-            return True
-        self.before_evicting()
-        idle = [
-            resident
-            for resident in self._loaded
-            if not resident.pins and resident is not keep and self._idle(resident)
-        ]
-        if keep is None and self.used_bytes - self._freed_by(idle) > bytes_left:
-            return False
-        for resident in self._policy.order(idle):
-            if self.used_bytes <= bytes_left:
-                break
-            if self._idle(resident):
-                self._evict(resident)
-        return self.used_bytes <= bytes_left
-
-    def _freed_by(self, idle: list[Resident]) -> int:
-        """Return the bytes that leave with some models, backbones that lose their last head included."""
-        return sum(resident.memory_bytes for resident in idle) + self._sharing.freed_by(set(idle))
-
-    def _expected(self, resident: Resident) -> int:
-        """Return the size to reserve: as measured, else by what graphs took here so far for their bytes."""
-        if resident.measured:
-            return resident.memory_bytes
-        if self._sharing.looks_like_head(resident.source.graph_bytes):
-            return SLACK_BYTES
-        return self._guess.of(resident.source.graph_bytes)
-
-    def _idle(self, resident: Resident) -> bool:
-        """Say whether nothing runs on the model, or it is a head and others stay on its backbone."""
-        lane = resident.lane
-        return lane is not None and (lane.idle or self._sharing.has_company(resident))
+        while self._waiters:
+            _resolve(self._waiters.popleft())
 
     def _evict(self, resident: Resident, state: State = State.COLD, cause: str = "") -> None:
         lane, resident.lane = resident.lane, None
-        self._loaded.pop(resident, None)
-        self._policy.left(resident)
+        backbone = self.room.left(resident)
         self._stand(resident, state, cause)
         resident.evictions += 1
         self.counts.evictions += 1
-        self.used_bytes -= resident.memory_bytes
         self._churned += resident.memory_bytes
         # Freeing a large session takes milliseconds: the last reference goes in a loader thread.
-        backbone = self._sharing.leave(resident)
-        resident.place = None
-        if backbone is not None:
-            self.used_bytes -= backbone.memory_bytes
         held = [lane, backbone]
         del lane, backbone
         # What was freed serves the next loads; giving it back to the system takes milliseconds.
@@ -435,7 +340,7 @@ class Residency:
         lane = resident.lane
         if lane is None or resident.state is not State.UNLOADED:
             return
-        if self._idle(resident):
+        if self.room.idle(resident):
             self._evict(resident, State.UNLOADED)
         else:
             self._loop.call_later(0.01, self._drop_when_idle, resident)
@@ -484,8 +389,8 @@ def _observe(future: Future[None]) -> None:
         future.exception()
 
 
-def _no_books() -> None:
-    """Nobody counts uses for this one."""
+def _nobody() -> None:
+    """Nobody holds what follows from where models stand."""
 
 
 def _nothing(resident: Resident) -> None:

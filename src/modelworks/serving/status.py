@@ -61,8 +61,8 @@ def status(plane: DataPlane, *, connections: int = 0) -> dict[str, Any]:
         "models": {
             "known": len(residency.residents),
             "loaded": sum(1 for item in residency.residents.values() if item.lane is not None),
-            "used_mb": round(residency.used_bytes / 2**20, 2),
-            "cap_mb": round(residency.cap_bytes / 2**20, 2),
+            "used_mb": round(residency.room.used_bytes / 2**20, 2),
+            "cap_mb": round(residency.room.cap_bytes / 2**20, 2),
             "loads": residency.counts.loads,
             "load_failures": residency.counts.load_failures,
             "evictions": residency.counts.evictions,

@@ -131,13 +131,10 @@ def thinned_classes() -> list[Judged]:
     backbones, found = embedded([images[row] for row in learn], 3000, "image", ["images.formula"])
     labels, tasks = labels[learn], []
     for name in THINNED_CLASSES:
-        own = np.flatnonzero(labels == name)
-        rest = np.flatnonzero(labels != name)
-        own = own[: round(len(rest) * THINNED / (1 - THINNED))]
-        rows = np.sort(np.concatenate([own, rest]))
-        part = {key: value[rows] for key, value in found.items()}
-        codes = (labels[rows] == name).astype(np.int64)
-        tasks.append(_judged(backbones, part, codes, rows < 3000, "image"))
+        own, rest = np.flatnonzero(labels == name), np.flatnonzero(labels != name)
+        codes = (labels == name).astype(np.int64)
+        codes[own[round(len(rest) * THINNED / (1 - THINNED)) :]] = -1
+        tasks.append(_judged(backbones, found, codes, np.arange(len(codes)) < 3000, "image"))
     return tasks
 
 
@@ -162,8 +159,9 @@ def _judged(
 ) -> Judged:
     classes = ("no", "yes") if codes.max() == 1 else tuple(str(code) for code in range(codes.max() + 1))
     train = {key: value[trains] for key, value in found.items()}
-    (sealed,) = (value[~trains] for value in found.values())
-    return Judged(task(codes[trains], classes, modality, backbones, train), sealed, codes[~trains])
+    judged = ~trains & (codes >= 0)
+    (sealed,) = (value[judged] for value in found.values())
+    return Judged(task(codes[trains], classes, modality, backbones, train), sealed, codes[judged])
 
 
 SETS = {"celeba40_a": rare_faces, "cifar10_6k": thinned_classes, "hate_speech": hateful_texts}

@@ -16,17 +16,21 @@ HEADER = """# One backbone, many heads
 {day}. {cpu}, {cores} cores shared with other work (load 4 to 8), {features}; {versions}.
 One thread (`OMP_NUM_THREADS=1`); CPU-seconds count, wall time is that of a crowded machine.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.heads.cost [--head ridge] [--missing 0.3]
-    OMP_NUM_THREADS=1 python -m benchmarks.heads.order
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.cost [--head ridge] [--missing 0.3] [--no-networks] \\
+        [--backbone images.patches]
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.order [--tasks 100]
     OMP_NUM_THREADS=1 python -m benchmarks.heads.accuracy [--networks Male,Smiling,Eyeglasses,Bald]
     OMP_NUM_THREADS=1 python -m benchmarks.heads.served
     OMP_NUM_THREADS=1 python -m benchmarks.heads.few [--heads auto,ridge]
+    OMP_NUM_THREADS=1 python -m benchmarks.heads.imbalance
 
 Set: celeba40_a, 40 attributes of 4,000 faces at 89x109 pixels; 1 to 3000 train, 3001 to 4000 test (the set names no
 persons: one may be in both parts). The tasks beyond 40 are derived: pairs of attributes ("a and b") with at least 30
-positive training faces. Backbone: `images.patches`, learned from the training faces without labels. `recipe` is the
-version of `samples.heads`: 2 ridge alone, 3 five families and the least held-out loss, 4 the cheapest family within one
-standard error of it. Earlier versions: `2026-11-25.md`.
+positive training faces. Backbone: `images.formula` (1,152 numbers a face: a small network trained on pictures of
+formulas, beside patches learned from the training faces without labels), where no other is named; few labels and
+`order` choose between it and `images.patches` by held-out loss. `recipe` is the version of `samples.heads`: 4 five
+families and one standard error, 5 logistic regressions race against ridge and two standard errors, 6 self-training
+where labels are few, 7 thresholds by expected metric. Earlier: `2026-11-26.md` (`images.patches`, recipe 4).
 """
 
 
@@ -34,7 +38,7 @@ def main() -> int:
     """Write the report beside the results."""
     machine, found = this_machine(), rows()
     text = HEADER.format(
-        day=RESULTS.stem, cpu=machine.cpu, cores=machine.cores, features=" ".join(machine.features),
+        day=RESULTS.stem[:10], cpu=machine.cpu, cores=machine.cores, features=" ".join(machine.features),
         versions=", ".join(
             f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "onnxruntime", "scikit-learn")
         ),
@@ -43,7 +47,9 @@ def main() -> int:
         "Cost of the n-th task on cached embeddings",
         (
             "recipe",
+            "backbone",
             "head",
+            "networks",
             "missing",
             "tasks",
             "cpu_s",
@@ -90,6 +96,15 @@ def main() -> int:
         ("recipe", "set", "classes", "shots", "head", "accuracy", "minus_ridge", "taken", "seeds"),
         [row for row in found if row["part"] == "few"],
     )
+    text += _table(
+        "Rare classes on sealed rows: what the metric of an order changes (mean over tasks, 95 % limits; gains are "
+        "paired with the first metric)",
+        (
+            "recipe", "set", "tasks", "metric", "sealed", "rare", "f1", "f1_gain", "balanced_accuracy",
+            "balanced_accuracy_gain", "ap", "macro_f1", "macro_f1_gain", "accuracy",
+        ),
+        [row for row in found if row["part"] == "imbalance" and "head" not in row],
+    )  # fmt: skip
     notes = RESULTS.with_name(f"{RESULTS.stem}-notes.md")
     text += "\n" + notes.read_text(encoding="utf-8") if notes.exists() else ""
     RESULTS.with_suffix(".md").write_text(text, encoding="utf-8")

@@ -132,8 +132,9 @@ def thinned_classes() -> list[Judged]:
     labels, tasks = labels[learn], []
     for name in THINNED_CLASSES:
         own, rest = np.flatnonzero(labels == name), np.flatnonzero(labels != name)
-        codes = (labels == name).astype(np.int64)
-        codes[own[round(len(rest) * THINNED / (1 - THINNED)) :]] = -1
+        codes = np.where(labels == name, -1, 0)
+        kept = round(len(rest) * THINNED / (1 - THINNED))
+        codes[own[np.linspace(0, len(own) - 1, kept).astype(np.int64)]] = 1
         tasks.append(_judged(backbones, found, codes, np.arange(len(codes)) < 3000, "image"))
     return tasks
 

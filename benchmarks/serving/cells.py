@@ -57,5 +57,5 @@ CELLS = (
 )
 """Every load; a server takes part in those whose form it answers."""
 
-SATURATED = {"bentoml": 600.0, "litserve": 600.0, "ray serve": 600.0}
+SATURATED = {"bentoml": 600.0, "litserve": 600.0, "ray serve": 600.0, "triton (python)": 1000.0}
 """Open loops above these rates are left out: the queue would only grow."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A virtual environment per peer below the folder given; with the versions of 2026-11-25.
+# A virtual environment per peer below the folder given; with the versions of 2026-11-26.
 set -euo pipefail
 folder=${1:?folder for the environments}
 mkdir -p "$folder"

@@ -5,7 +5,8 @@
 
 ``FOLDER`` holds a virtual environment per peer (``install_peers.sh``); those that are not there are skipped by name.
 Rounds are interleaved: each measures the bare loop and then every server once. Rows are appended as they are
-measured; ``python -m benchmarks.serving.report FILE.jsonl`` turns them into the report.
+measured; ``python -m benchmarks.serving.report FILE.jsonl ...`` turns them into the report. A campaign may be run in
+pieces, by models, forms or servers, each into a file of its own, with Modelworks in every one.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ import psutil
 
 PEERS = Path(__file__).resolve().parent / "peers"
 HTTP, GRPC = "http", "grpc"
+BOUND = "bare socket"
+"""No server but the bound of one Python process: see ``peers/socket_server.py``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ _OIP = "/v2/models/{model}/infer"
 KINDS = (
     Kind(name="modelworks", environment="", command=("modelworks_server.py",), forms=("json", "binary", "grpc"),
          path=_OIP, package="modelworks"),
+    Kind(name=BOUND, environment="", command=("socket_server.py",), forms=("binary",), path=_OIP, package="uvloop"),
     Kind(name="fastapi", environment="plain", command=("fastapi_server.py",), forms=("json", "binary"), path=_OIP,
          package="fastapi"),
     Kind(name="grpc.aio", environment="plain", command=("grpc_server.py",), forms=("grpc",), path="",

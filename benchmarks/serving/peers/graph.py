@@ -23,6 +23,11 @@ def name() -> str:
     return os.environ["BENCH_MODEL"]
 
 
+def signature() -> dict[str, Any]:
+    """Return the names and types of the model's tensors."""
+    return json.loads((folder() / f"{name()}.json").read_text())
+
+
 class Graph:
     """A one-thread session, as Modelworks uses, and how its tensors are called."""
 
@@ -31,10 +36,7 @@ class Graph:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(folder() / f"{name()}.onnx"), options)
-        self.inputs = {
-            item["name"]: item["datatype"]
-            for item in json.loads((folder() / f"{name()}.json").read_text())["inputs"]
-        }
+        self.inputs = {item["name"]: item["datatype"] for item in signature()["inputs"]}
         self.outputs = [item.name for item in self.session.get_outputs()]
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:

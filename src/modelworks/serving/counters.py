@@ -88,9 +88,17 @@ class VersionCounts:
         """Count a request that was answered ``latency`` seconds after its admission."""
         self.requests += 1
         self.rows += work.rows
-        self.latency.observe(latency)
-        self.queue.observe(work.started - work.enqueued)
-        self.batch.observe(work.batch_rows)
+        # As in ``Histogram.observe``, without three calls a request.
+        waited, rows = work.started - work.enqueued, work.batch_rows
+        histogram = self.latency
+        histogram.counts[bisect_left(LATENCY_BOUNDS, latency)] += 1
+        histogram.total += latency
+        histogram = self.queue
+        histogram.counts[bisect_left(LATENCY_BOUNDS, waited)] += 1
+        histogram.total += waited
+        histogram = self.batch
+        histogram.counts[bisect_left(ROW_BOUNDS, rows)] += 1
+        histogram.total += rows
 
     def add(self, other: VersionCounts) -> None:
         """Add the requests another one counted."""

@@ -184,7 +184,12 @@ def columns_of(item: Open) -> dict[str, Any]:
     def words(values: list[str | None]) -> Any:
         return texts([value for value, count in zip(values, rows, strict=True) for _ in range(count)])
 
+    redacted = frozenset().union(*(seen.redact for seen in parts))
+    shown = np.zeros(every, np.bool_)
+
     def hidden(name: str) -> Array:
+        if name not in redacted:
+            return shown
         return np.repeat(np.array([name in seen.redact for seen in parts], np.bool_), rows)
 
     columns = {

@@ -19,6 +19,7 @@ from modelworks.serving.tensors import CODES, DTYPES, datatype_of, fits, to_bina
 _ENCODE = msgspec.json.Encoder().encode
 _REMEMBERED = 256
 _STARRED = 65_536
+_NONE: frozenset[str] = frozenset()
 
 
 class _Form:
@@ -72,9 +73,11 @@ class BodyReader:
                 return decode(body, json_length, self._signature)
             feeds = self._feeds(request.inputs)
             if feeds is not None:
-                parameters = request.parameters or {}
-                outputs, binary = outputs_of(request.outputs, parameters, self._signature)
-                return Asked(feeds, outputs, request.id, binary, parameters, finite=True)
+                parameters = request.parameters
+                if not parameters and not request.outputs:
+                    return Asked(feeds, None, request.id, _NONE, {}, True)
+                outputs, binary = outputs_of(request.outputs, parameters or {}, self._signature)
+                return Asked(feeds, outputs, request.id, binary, parameters or {}, True)
         return decode(body, json_length, self._signature)
 
     def _feeds(self, inputs: list[Any]) -> dict[str, Any] | None:

@@ -134,7 +134,7 @@ def sent_id(head: Head) -> str | None:
 
 def new_id() -> str:
     """Return an id no other request of this server has."""
-    return f"{_PREFIX}-{next(_numbers):x}"
+    return f"{_PREFIX}-{next(_numbers)}"
 
 
 def request_id(head: Head) -> str:

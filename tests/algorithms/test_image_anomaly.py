@@ -72,6 +72,19 @@ def test_spots_are_found_and_placed(fitted: FittedModel) -> None:
     assert np.median(misses) < 0.1 and max(misses) < 0.25
 
 
+def test_the_heat_of_a_spot_in_a_corner_is_not_dimmed_by_the_edge(fitted: FittedModel) -> None:
+    samples = _samples(20, 5)[0]
+    before = _answers(fitted, samples)["heat"]
+    for index, image in enumerate(samples.payload):
+        samples.payload[index] = image.copy()
+        samples.payload[index][:6, :6] = 255
+    after = _answers(fitted, samples)["heat"]
+    hottest = [np.divmod(int(heat.argmax()), heat.shape[1]) for heat in after]
+    assert np.mean([max(place) <= 0.25 * after.shape[1] for place in hottest]) > 0.8
+    # Nor is an ordinary edge darker than the middle for being one: half of what lies beyond counted as nothing before.
+    assert before[:, 0].mean() > 0.8 * before[:, 8:-8, 8:-8].mean()
+
+
 def test_one_image_equals_a_batch_and_the_graph_is_standard(fitted: FittedModel) -> None:
     rng = np.random.default_rng(5)
     batch = np.stack([_surface(rng, index % 2 == 0)[0][:44, :44] for index in range(7)])

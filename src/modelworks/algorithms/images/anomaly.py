@@ -43,7 +43,8 @@ LEAST = 10
 """Normal images below which nothing can be said about what is normal."""
 CLASSES = ("normal", "anomalous")
 _TOP_SHARE = 0.01
-_SMOOTH = 3
+_SMOOTH, _HEAT = 3, 5
+"""Sides of the fields, in places, over which the score and the heat map are averaged."""
 _GRID = 32
 _SURE = 0.9
 """Confidence with which the share of false alarms stays below what was asked for."""
@@ -80,7 +81,7 @@ class ImageAnomaly:
         """What the recipe is."""
         return Card(
             name="images.anomaly",
-            version=2,
+            version=3,
             kinds=frozenset({TaskKind.ANOMALY}),
             summary="Distances of local features to a memory of normal places; score, alarm and heat map.",
             source="Roth et al. (2022), PatchCore; Coates, Ng & Lee (2011); Wilks (1941), tolerance limits",
@@ -201,12 +202,10 @@ class _Answer:
             wanted = graph.op("Concat", batch, sizes, axis=0)
             spread = graph.op("Resize", distance, "", "", wanted, mode="linear")
             parts.append(graph.scaled(spread, 1 / (scale * len(self.scales) * self.threshold)))
-        total = graph.op(
-            "AveragePool", graph.total(parts), kernel_shape=[_SMOOTH] * 2, pads=[_SMOOTH // 2] * 4,
-            count_include_pad=1,
-        )  # fmt: skip
-        heat = graph.op("Squeeze", total, graph.constant([1], np.int64))
-        flat = graph.op("Flatten", heat, axis=1)
+        total = graph.total(parts)
+        heat = graph.op("Squeeze", _smoothed(graph, total, _HEAT, 0), graph.constant([1], np.int64))
+        # The score counts less at the edges, where half of what is averaged is padding: normal edges are odd as well.
+        flat = graph.op("Flatten", _smoothed(graph, total, _SMOOTH, 1), axis=1)
         count = graph.constant([max(1, round(_TOP_SHARE * self.grid**2))], np.int64)
         top = graph.ops("TopK", flat, count, outs=(None, None), axis=1)[0]
         return heat, graph.op("ReduceMean", top, graph.constant([1], np.int64), keepdims=0)
@@ -225,6 +224,11 @@ class _Answer:
         )
         found = GraphSession(onnx).run_batched(dict(zip(names, held, strict=True)), rows=64)["score"]
         return np.asarray(found, np.float32)
+
+
+def _smoothed(graph: Graph, values: str, size: int, padded: int) -> str:
+    near = [size // 2] * 4
+    return graph.op("AveragePool", values, kernel_shape=[size] * 2, pads=near, count_include_pad=padded)
 
 
 def _written(parts: Sequence[_Part], answer: _Answer, column: str) -> tuple[bytes, Signature]:

@@ -193,7 +193,7 @@ def escalate(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> d
 
 
 @step(
-    version=3,
+    version=4,
     outputs=("model.onnx", "fit.json"),
     sources=(
         f"{HOUSE}.sample_fitting",

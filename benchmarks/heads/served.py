@@ -24,9 +24,10 @@ from modelworks.serving.dataplane import DataPlane, PlaneLimits
 from modelworks.serving.deployments import Deployments
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
-from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.loading import Loader, LoadLimits
 from modelworks.serving.model import MemorySource
 from modelworks.serving.pool import WorkerPool
+from modelworks.serving.proofs import Proofs
 from modelworks.serving.residency import Residency
 
 BACKBONE = "images.formula"

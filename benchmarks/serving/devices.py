@@ -150,8 +150,9 @@ def main() -> None:
     from modelworks.compute.runtime import cuda_lacking
     from modelworks.packaging.package import TrustPolicy
     from modelworks.serving.devices import Devices
-    from modelworks.serving.loading import Loader, LoadLimits, Proofs
+    from modelworks.serving.loading import Loader, LoadLimits
     from modelworks.serving.packages import package_source
+    from modelworks.serving.proofs import Proofs
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)

@@ -14,7 +14,7 @@ from modelworks.control.workspace import Workspace
 from modelworks.core.errors import StorageError
 from modelworks.serving.endpoints import promote, with_version
 from modelworks.serving.journal import Change, Journal
-from modelworks.serving.loading import Proof, Proofs
+from modelworks.serving.proofs import Proof, Proofs
 
 OLD, NEW, LEFT = "a" * 64, "b" * 64, "c" * 64
 

@@ -19,9 +19,10 @@ from modelworks.serving.deployments import Deployments
 from modelworks.serving.errors import Busy, DeadlinePassed, NonFiniteAnswer, NotReady
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
-from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.loading import Loader, LoadLimits
 from modelworks.serving.model import ModelSource
 from modelworks.serving.pool import WorkerPool
+from modelworks.serving.proofs import Proofs
 from modelworks.serving.residency import Residency
 from modelworks.serving.work import Work
 

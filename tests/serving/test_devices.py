@@ -20,10 +20,11 @@ from modelworks.compute.runtime import GraphSession, cuda_lacking
 from modelworks.core.errors import UsageError
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.devices import Devices, compare
-from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.loading import Loader, LoadLimits
 from modelworks.serving.metrics import exposition
 from modelworks.serving.model import MemorySource
 from modelworks.serving.packages import package_source
+from modelworks.serving.proofs import Proofs
 from modelworks.serving.server import main
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.work import Work
@@ -190,7 +191,7 @@ def test_each_head_is_replayed_on_the_backbone_it_joins(tmp_path: Path) -> None:
     proven = MemorySource(
         name="b", digest="bb" * 32, signature=signature, onnx=second.onnx, examples=examples
     )
-    from modelworks.serving.loading import Proof
+    from modelworks.serving.proofs import Proof
 
     loader.proofs.put(Proof(digest=proven.digest, outcome="proven", cause="", wall=0.0))
     joined = loader.load(proven)

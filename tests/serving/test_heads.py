@@ -25,8 +25,9 @@ from modelworks.serving.heads.runner import BackboneRunner
 from modelworks.serving.heads.split import Head, split_head
 from modelworks.serving.heads.stack import HeadBlock, HeadStack, Selection
 from modelworks.serving.lane import Lane
-from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.loading import Loader, LoadLimits
 from modelworks.serving.model import MemorySource
+from modelworks.serving.proofs import Proofs
 
 WIDTH, SIZE = 24, 16
 

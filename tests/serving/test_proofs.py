@@ -25,9 +25,10 @@ from modelworks.packaging.keys import SigningKey
 from modelworks.packaging.package import TrustPolicy
 from modelworks.packaging.replay import ReplayLimits
 from modelworks.serving.errors import Quarantined
-from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.loading import Loader, LoadLimits
 from modelworks.serving.model import MemorySource
 from modelworks.serving.packages import find_packages, package_source
+from modelworks.serving.proofs import Proofs
 
 
 @pytest.fixture(scope="module")

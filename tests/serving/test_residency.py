@@ -242,7 +242,8 @@ def test_memory_is_measured_not_guessed() -> None:
 
 
 def test_memory_that_other_threads_take_is_not_the_models() -> None:
-    from modelworks.serving.loading import Loader, LoadLimits, Proofs
+    from modelworks.serving.loading import Loader, LoadLimits
+    from modelworks.serving.proofs import Proofs
 
     onnx = heavy("wide", width=512, layers=4).onnx
     loader = Loader(Proofs(None), LoadLimits())

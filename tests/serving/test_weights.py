@@ -20,7 +20,8 @@ from modelworks.compute.runtime import WEIGHTS_FILE, GraphSession
 from modelworks.core.digest import digest_bytes
 from modelworks.core.signature import Tensor
 from modelworks.serving import weights
-from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.loading import Loader, LoadLimits
+from modelworks.serving.proofs import Proofs
 from modelworks.serving.weights import SharedWeights, WeightsFolder, weights_folder
 from modelworks.serving.worker import shared_weights
 

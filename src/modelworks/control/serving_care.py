@@ -25,7 +25,7 @@ def look_at_serving(workspace: Workspace, *, strict: bool) -> list[Note]:
     """
     from modelworks.packaging.package import TrustPolicy, open_package
     from modelworks.serving.journal import Journal
-    from modelworks.serving.loading import Proofs
+    from modelworks.serving.proofs import Proofs
 
     state = workspace.home / "serving"
     path = state / "deployments.jsonl"

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-import numpy as np
-
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.counters import VersionCounts
 from modelworks.serving.endpoints import Endpoint, find
@@ -19,11 +17,11 @@ from modelworks.serving.model import Answer, Done, ModelSource
 from modelworks.serving.residency import Residency
 from modelworks.serving.resident import Resident, State
 from modelworks.serving.routing import Policy, Route, Target, check_finite_inputs
+from modelworks.serving.shadows import Shadows
 from modelworks.serving.tensors import Array
 from modelworks.serving.together import Gathering, Parting, Partings, infer_many
 from modelworks.serving.work import Work, trailing_shapes
 
-_SHADOWS_UNDER_WAY = 64
 _NOT_READY = frozenset({State.QUARANTINED, State.FAILED, State.UNLOADED})
 Trace = Callable[["Target", Work, Exception | None, float], None]
 ObserveMany = Callable[[Work, Sequence[Answer | ModelworksError], float], None]
@@ -66,7 +64,7 @@ class DataPlane:
         self.observe_many: ObserveMany | None = None
         self.trace: Trace | None = None
         self._counts: dict[tuple[str, str], VersionCounts] = {}
-        self._shadows = 0
+        self._shadows = Shadows(residency, self.limits.deadline_s)
         self._partings = Partings(lambda: residency.room.policy.clock)
         residency.room.before_evicting = self._partings.give_uses
         residency.on_standing = self._partings.forget
@@ -241,7 +239,7 @@ class DataPlane:
             self.observe(target, work, answer, work.key, latency)
         route = self.routes.get(target.endpoint)
         if route is not None and route.shadow is not None:
-            self._mirror(target, route.shadow, work, answer)
+            self._shadow(target, route.shadow, work, answer)
 
     def _book_many(self, work: Work, answer: Answer | None, error: Exception | None, latency: float) -> None:
         """Keep the books of every head a work asked for."""
@@ -261,7 +259,11 @@ class DataPlane:
         for number, shadow in gathering.shadows:
             found = block[gathering.positions[number]]
             if not isinstance(found, ModelworksError):
-                self._mirror(gathering.targets[number], shadow, work, found)
+                self._shadow(gathering.targets[number], shadow, work, found)
+
+    def _shadow(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
+        if shadow is not target and not self.draining:
+            self._shadows.mirror(shadow, work, answer)
 
     def _book_each(self, gathering: Gathering, block: HeadBlock, work: Work, latency: float) -> None:
         """Keep the books of a request that some heads failed on."""
@@ -283,40 +285,6 @@ class DataPlane:
     def fold(self) -> None:
         """Give every head its share of what was counted for several at once; done before counts are read."""
         self._partings.give()
-
-    def _mirror(self, target: Target, shadow: Target, work: Work, answer: Answer) -> None:
-        """Run a copy on the shadow in the background and compare; nothing here reaches the client."""
-        if shadow is target or self.draining:
-            return
-        if self._shadows >= _SHADOWS_UNDER_WAY:
-            shadow.counts.shadow_dropped += 1
-            return
-
-        def compare(copy: Work, other: Answer | None, error: Exception | None) -> None:
-            self._shadows -= 1
-            if other is None:
-                shadow.counts.shadow_errors += 1
-                return
-            shadow.counts.shadow_runs += 1
-            if not same_answer(answer, other):
-                shadow.counts.shadow_different += 1
-
-        copy = Work(
-            work.feeds,
-            work.rows,
-            work.outputs,
-            compare,
-            enqueued=monotonic(),
-            deadline=monotonic() + self.limits.deadline_s,
-            priority=1,
-            shape=work.shape,
-        )
-        self._shadows += 1
-        try:
-            self.residency.submit(shadow.resident, copy)
-        except ModelworksError:
-            self._shadows -= 1
-            shadow.counts.shadow_errors += 1
 
     async def infer(
         self,
@@ -403,19 +371,3 @@ class DataPlane:
             except TimeoutError:
                 return False
         return True
-
-
-def same_answer(one: Answer, other: Answer) -> bool:
-    """Say whether two answers agree: floats within 1e-4 relative and 1e-5 absolute, all else exactly."""
-    if one.keys() != other.keys():
-        return False
-    for name, array in one.items():
-        found = other[name]
-        if array.shape != found.shape:
-            return False
-        if array.dtype.kind == "f":
-            if not np.allclose(array, found, rtol=1e-4, atol=1e-5):
-                return False
-        elif not np.array_equal(array, found):
-            return False
-    return True

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,14 +20,12 @@ from modelworks.serving.heads.runner import BackboneRunner, HeadOnBackbone, agre
 from modelworks.serving.heads.split import Head, Split, split_head
 from modelworks.serving.memory import allocated_bytes, trim
 from modelworks.serving.model import LoadedModel, ModelSource
+from modelworks.serving.proofs import Proof, Proofs
 from modelworks.serving.samples import sample_feeds, stacks
 from modelworks.serving.tensors import Array
 from modelworks.serving.turns import Turns
 from modelworks.serving.weights import SHARED_BYTES, SharedWeights
 from modelworks.serving.work import GraphRunner, Runner, Work
-
-Prove = Callable[[ModelSource, LoadedModel], None]
-
 
 _HEAD_OVERHEAD = 2048
 _WORTH_CACHING_S = 200e-6
@@ -94,63 +88,6 @@ class Loaded:
     device: str = "cpu"
     note: str = ""
     shared_bytes: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """How a package's first load in the limited child ended; kept by digest.
-
-    ``shares`` says whether its parts, backbone and head, were found to answer as the whole does.
-    """
-
-    digest: str
-    outcome: str
-    cause: str
-    wall: float
-    shares: bool | None = None
-
-
-class Proofs:
-    """The durable record of proven and quarantined packages, one small file each.
-
-    Args:
-        folder: Where the records are kept; ``None`` keeps them in memory.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._known: dict[str, Proof] = {}
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def of(self, digest: str) -> Proof | None:
-        """Return the record of a package, if there is one."""
-        found = self._known.get(digest)
-        if found is None and self._folder is not None:
-            try:
-                found = Proof(**json.loads((self._folder / f"{digest}.json").read_bytes()))
-            except (OSError, ValueError, TypeError):
-                return None
-            self._known[digest] = found
-        return found
-
-    def put(self, proof: Proof) -> None:
-        """Record an outcome durably."""
-        self._known[proof.digest] = proof
-        if self._folder is None:
-            return
-        temporary = self._folder / f".{proof.digest}.{os.getpid()}.{threading.get_ident()}"
-        with temporary.open("wb") as stream:
-            stream.write(json.dumps(asdict(proof)).encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(self._folder / f"{proof.digest}.json")
-
-    def forget(self, digest: str) -> None:
-        """Drop a record, so that the next load proves the package again."""
-        self._known.pop(digest, None)
-        if self._folder is not None:
-            (self._folder / f"{digest}.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

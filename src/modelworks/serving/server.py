@@ -26,12 +26,13 @@ from modelworks.serving.flight import FlightRecorder, flight_path
 from modelworks.serving.guard import Guard
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
-from modelworks.serving.loading import Loader, LoadLimits, Proofs
+from modelworks.serving.loading import Loader, LoadLimits
 from modelworks.serving.memory import few_heaps
 from modelworks.serving.observations import ObservationLog
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.packages import PackageSource, find_packages, package_source
 from modelworks.serving.pool import WorkerPool
+from modelworks.serving.proofs import Proofs
 from modelworks.serving.repository import Repository
 from modelworks.serving.residency import Residency
 from modelworks.serving.rest.access_log import AccessLogger

@@ -19,7 +19,7 @@ from typing import Any
 
 from modelworks.core.errors import ExecutionError, ModelworksError, UsageError
 from modelworks.serving.flight import CrashRecord, flight_path, running_at_death
-from modelworks.serving.loading import Proof, Proofs
+from modelworks.serving.proofs import Proof, Proofs
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.weights import weights_folder
 

@@ -61,6 +61,11 @@ class Pool:
         return self.held[torch.randint(held, (count,), device=self.device)]
 
 
+def widths_of(text: str) -> list[int]:
+    """Return channels written as ``32,64,128,256``."""
+    return [int(width) for width in text.split(",")]
+
+
 def loss_of(network: Trained, pairs: torch.Tensor, objective: str) -> torch.Tensor:
     """Return the loss of a batch of pairs of pictures (``uint8 [n, 2, 3, s, s]``)."""
     device = str(pairs.device)
@@ -97,9 +102,8 @@ def run(
     """Train one encoder for a number of steps (or seconds) and write it to the work folder; return the last probe."""
     device = pool.device
     torch.manual_seed(given.seed)
-    network = Trained(128 if "vicreg" not in objective else 1024).to(
-        device, memory_format=torch.channels_last
-    )
+    network = Trained(128 if "vicreg" not in objective else 1024, widths_of(given.widths))
+    network.to(device, memory_format=torch.channels_last)
     decayed = [value for value in network.parameters() if value.dim() > 1]
     rest = [value for value in network.parameters() if value.dim() <= 1]
     optimiser = torch.optim.AdamW(
@@ -145,7 +149,7 @@ def _save(path: Path, network: Trained, lines: list[dict[str, Any]], given: argp
     }
     facts: dict[str, Any] = {"seed": given.seed, "batch": given.batch, "pool": given.pool}
     facts |= {"torch": str(torch.__version__), "drawn": given.pictures, "blocks": list(BLOCKS)}
-    facts["widths"] = [int(width) for width in given.widths.split(",")]
+    facts["widths"] = widths_of(given.widths)
     facts["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     draft = path.with_suffix(".part")
     torch.save({"encoder": state, "lines": lines, "facts": facts}, draft)

@@ -68,6 +68,3 @@ def ucr() -> Iterator[Stream]:
     label = np.array([float(row[2]) for row in rows]) > 0
     train = len(rows_of(next(place.glob("*TRAIN.csv")))) - 1
     yield Stream(name="135", values=np.array([row[1] for row in rows], float)[None], label=label, first=train)
-
-
-STREAMS = {"nab_a": nab, "skab_valve1": skab, "ucr_anomaly_135": ucr}

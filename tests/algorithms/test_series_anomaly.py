@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from modelworks.algorithms.series.anomaly import AnomalyRecipe, Detector, baselines
+from modelworks.algorithms.series.event_alarms import quiet_threshold
 from modelworks.algorithms.series.windows import Windows, cut
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.budget import Budget
@@ -112,6 +113,17 @@ def test_an_event_is_alarmed_once_and_a_new_level_becomes_usual() -> None:
     for begin in (1501, 2101, 2700):
         assert ((found["event"] >= begin) & (found["event"] < begin + 25)).any(), found["event"]
     assert len(found["event"]) <= 6, found["event"]
+
+
+def test_the_threshold_leaves_training_quiet_within_bounds() -> None:
+    origin = np.arange(1000)
+    loud = np.full(1000, 0.2, np.float32)
+    assert quiet_threshold(loud, origin) == pytest.approx(0.95)
+    loud[700] = 1.2
+    loud[10] = 9.0  # before the stream has settled
+    assert quiet_threshold(loud, origin) == pytest.approx(1.2)
+    loud[800] = 30.0
+    assert quiet_threshold(loud, origin) == pytest.approx(1.5)
 
 
 def test_the_metric_of_events_asks_for_alarms_of_events() -> None:

@@ -163,10 +163,11 @@ def samples() -> dict[str, Any]:
         ],
         "map": {"x": [0.0, 1.0, 2.0], "y": [0.5, 1.0, 0.0], "truth": ["cat", "dog", "cat"], "right": [True, False, True], "explained": 0.42},
         "forecasts": [
-            {"name": "OT", "history": [1.0, 2.0, 3.0], "prediction": [3.5, 4.0], "low": [3.0, 3.2], "high": [4.0, 4.9],
-             "actual": [3.4, 4.4], "level": 0.8, "metric": "mase", "value": 0.7}
+            {"name": "OT", "origin": "2017-10-23 04:00", "history": [1.0, None, 2.0, 3.0], "prediction": [3.5, 4.0],
+             "low": [3.0, 3.2], "high": [4.0, 4.9], "actual": [3.4, None], "level": 0.8, "metric": "mase", "value": 0.7}
         ],
-        "timelines": [{"name": "valve", "values": [0.0, 0.1, 5.0, 0.2], "scores": [0.1, 0.2, 4.0, 0.1], "threshold": 1.0, "events": [[2, 3]]}],
+        "timelines": [{"name": "valve", "values": [0.0, 0.1, 5.0, 0.2], "scores": [0.1, 0.2, 4.0, 0.1],
+                       "steps": [900, 907, 911, 920], "threshold": 1.0, "alarms": 1, "events": [[910, 913]]}],
     }  # fmt: skip
     return {**multiclass(), "samples": shown}
 

@@ -199,7 +199,9 @@ def test_samples_are_shown_to_be_looked_at() -> None:
     assert sum(tag == "img" for tag, _ in reader.tags) == 3
     assert policy(pictures=True) in html and "img-src data:" in html
     assert "&lt;b&gt;bad" in html and "\u2026</p>" in html
-    assert "1 alarm, 1 labelled event" in html
+    assert "1 alarm, 1 labelled event" in html and "step 910" in html
+    # A missing value is a gap, not the end of the picture.
+    assert "OT after 2017-10-23 04:00: 1 of 1 value inside the band" in html
     assert "img-src" not in render_model_report(page_data.binary())
 
 

@@ -128,7 +128,7 @@ def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=5,
+    version=6,
     outputs=("model.onnx", "fit.json", "first.npy"),
     sources=(
         f"{HOUSE}.stream_fitting",
@@ -146,7 +146,7 @@ def fit_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) ->
 
 
 @step(
-    version=3,
+    version=4,
     outputs=("judged.json",),
     sources=(
         f"{HOUSE}.stream_judging",

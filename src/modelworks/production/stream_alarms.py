@@ -129,7 +129,13 @@ class AlarmQuestion:
         return cut(self.panel, model.signature.inputs[0].shape[2], 1, origins).history
 
     def samples(self, outputs: dict[str, npt.NDArray[Any]], model: FittedModel) -> dict[str, Any]:
-        """Return the timelines of a few streams for the report, thinned to the highest scores of stretches."""
+        """Return the timelines of a few streams for the report, thinned to the highest scores of stretches.
+
+        A timeline names the place of each value in its stream, the first and last step of labelled events, and how
+        often an alarm begins.
+        """
+        from modelworks.evaluation.nab import windows_of
+
         found = []
         sizes = self.panel.lengths - self.first
         starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -137,17 +143,20 @@ class AlarmQuestion:
             rows = np.arange(starts[index], starts[index + 1])
             blocks = np.array_split(rows, min(SHOWN_POINTS, len(rows)))
             top = np.array([block[int(np.argmax(outputs["score"][block]))] for block in blocks])
-            values = self.panel.values[index][0][self.first[index] + top - starts[index]]
-            hits = np.array([bool((self.label[block] == 1).any()) for block in blocks], np.int8)
-            edges = np.diff(np.concatenate([[0], hits, [0]]))
-            events = zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0) - 1, strict=True)
+            steps = self.first[index] + top - starts[index]
+            values = self.panel.values[index][0][steps]
             found.append(
                 {
                     "name": self.panel.names[index],
+                    "steps": steps.tolist(),
                     "values": np.nan_to_num(values).tolist(),
                     "scores": outputs["score"][top].tolist(),
                     "threshold": model.diagnostics["threshold"],
-                    "events": [[int(low), int(high)] for low, high in events],
+                    "alarms": len(windows_of(outputs["anomalous"][rows])),
+                    "events": [
+                        [int(self.first[index]) + low, int(self.first[index]) + high]
+                        for low, high in windows_of(self.label[rows] == 1)
+                    ],
                 }
             )
         return {"timelines": found}

@@ -310,6 +310,7 @@ def _shown(
         shown.append(
             {
                 "name": panel.names[int(windows.series[row])],
+                "origin": _moment(panel, int(windows.series[row]), int(windows.origin[row])),
                 "history": windows.history[row, 0, -3 * horizon :].tolist(),
                 "prediction": outputs["prediction"][row].tolist(),
                 "low": outputs["quantiles"][row, :, low].tolist(),
@@ -319,3 +320,20 @@ def _shown(
             }
         )
     return shown
+
+
+def _moment(panel: Panel, series: int, origin: int) -> str:
+    """Return the moment of the last value before an origin, as exactly as steps are; empty where they have no time."""
+    import numpy as np
+
+    from modelworks.data.samples.panel import DAY, YEAR
+
+    start = np.datetime64(int(panel.starts[series]), "us")
+    if panel.monthly:
+        months = round(panel.step / (YEAR / 12))
+        return str(start.astype("datetime64[M]") + (origin - 1) * months)
+    if not panel.step:
+        return ""
+    unit = "D" if panel.step >= DAY else "m"
+    moment = start + np.timedelta64((origin - 1) * panel.step, "us")
+    return str(moment.astype(f"datetime64[{unit}]")).replace("T", " ")

@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from modelworks.algorithms.graph import Graph
-from modelworks.algorithms.series.event_alarms import MEMORY, event_nodes, heights, rare, scores_along
+from modelworks.algorithms.series.event_alarms import (
+    EARLIER,
+    LISTENED,
+    Listener,
+    Loudness,
+    event_nodes,
+    listen,
+    quiet_threshold,
+    rare,
+)
+from modelworks.algorithms.series.parts import Part, level, shape, surprise
 from modelworks.algorithms.series.windows import Windows, cut, fill_shifts, filled, filled_nodes
 from modelworks.core.budget import Budget
 from modelworks.core.errors import DataError
@@ -23,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 CARD = Card(
     name="series.anomaly",
-    version=2,
+    version=3,
     kinds=frozenset({TaskKind.ANOMALY}),
     summary="Surprise, level and shape of the newest values of a stream, each over its usual size; the worst counts.",
     source="Box and Jenkins 1976 (residuals); Hotelling 1947 (level); Yeh et al. 2016 (nearest shapes)",
@@ -31,7 +41,6 @@ CARD = Card(
 )
 
 LONGEST, SHORTEST = 192, 32
-SHAPES = 384
 TOP = np.float32(60)
 """Standardised values are cut here, so that nothing overflows."""
 
@@ -40,7 +49,6 @@ FITTED = 0.7
 
 MOST_WINDOWS = 6000
 HEADROOM = 1.2
-EVENT_RATE = 1e-3
 EVENT_METRICS = frozenset({"event_recall", "event_found", "nab_score"})
 
 
@@ -53,8 +61,7 @@ class AnomalyRecipe:
         metric: Metric of the task; those of events (``event_recall``, ``nab_score``) ask for one alarm per event.
         alarm: ``state`` (as long as it lasts), ``event`` (once, at its beginning, relative to how the stream was
             lately), or empty: as the metric asks.
-        false_alarm_rate: Share of normal values that may raise an alarm; 0 = a little above what was seen, or one in
-            a thousand for events.
+        false_alarm_rate: Share of normal values that may raise an alarm; 0 = a little above what was seen.
     """
 
     window: int = 0
@@ -72,8 +79,8 @@ class AnomalyRecipe:
         return self.alarm == "event" or (not self.alarm and self.metric in EVENT_METRICS)
 
     def _threshold(self, relative: Rows) -> float:
-        if self.once or self.false_alarm_rate:
-            return rare(relative, self.false_alarm_rate or EVENT_RATE)
+        if self.false_alarm_rate:
+            return rare(relative, self.false_alarm_rate)
         return max(HEADROOM, HEADROOM * float(np.quantile(relative, 0.998)))
 
     def fit(self, train: Panel, valid: Panel | None, budget: Budget, seed: int) -> FittedModel:
@@ -103,28 +110,38 @@ class AnomalyRecipe:
         first, rest = seen[early], seen[~early]
         parts: list[Part] = []
         budget.check()
-        parts.append(_surprise(first))
-        parts.append(_level(first, max(2, length // 8)))
+        parts.append(surprise(first))
+        parts.append(level(first, max(2, length // 8)))
         budget.check()
-        parts.append(_shape(first, min(length, max(8, panel.season)), seed))
+        parts.append(shape(first, min(length, max(8, panel.season)), seed))
         values = np.stack([part.value(rest) for part in parts], axis=1)
         usual = np.maximum(np.quantile(values, 0.99, axis=0), 1e-6).astype(np.float32)
-        memory = MEMORY if self.once else 0
-        shifts = fill_shifts(panel.season, length + memory)
         native = Detector(
-            length=length, place=place, scale=scale, shifts=shifts, parts=tuple(parts), usual=usual, threshold=0.0,
-            memory=memory,
+            length=length, place=place, scale=scale, shifts=shifts, parts=tuple(parts), usual=usual, threshold=1.0
         )  # fmt: skip
         if self.once:
             budget.check()
-            later = _windows(panel, length, normal, seed, memory)[0].history[~early]
-            relative = native.relative(later)
+            later = _windows(panel, length, normal, seed, EARLIER)[0]
+            native = native.listening(later.history, fill_shifts(panel.season, length + EARLIER))
+            if self.false_alarm_rate:
+                threshold = self._threshold(native.listened(later.history[~early]).newest)
+            else:
+                threshold = quiet_threshold(native.listened(later.history).newest, later.origin)
+            native = replace(native, threshold=threshold)
         else:
-            relative = (values / usual).max(axis=1)
-        native = replace(native, threshold=self._threshold(relative))
+            native = replace(native, threshold=self._threshold((values / usual).max(axis=1)))
+        heard = {one.part.name for one in native.listeners} if self.once else {part.name for part in parts}
         diagnostics = {
-            "chosen": "surprise, level and shape of the newest values",
-            "members": [{"name": part.name, "weight": 1 / len(parts), "kept": True} for part in parts],
+            "chosen": " and ".join(part.name for part in parts if part.name in heard)
+            + " of the newest values",
+            "members": [
+                {
+                    "name": part.name,
+                    "weight": 1 / len(heard) if part.name in heard else 0.0,
+                    "kept": part.name in heard,
+                }
+                for part in parts
+            ],
             "threshold": native.threshold,
             "alarm": "event" if self.once else "state",
             "window": length,
@@ -174,41 +191,6 @@ def _signature(channels: int, length: int) -> Signature:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One look at standardised windows: a map, then the distance of the result from one or more centres.
-
-    Attributes:
-        name: What it looks at.
-        map: float32 [channels x length, k].
-        centres: float32 [centres, k]; the nearest counts.
-    """
-
-    name: str
-    map: Rows
-    centres: Rows
-
-    def value(self, seen: Rows) -> Rows:
-        """Return the distance to the nearest centre over the square root of k, float32 [rows]."""
-        looked = seen.reshape(len(seen), -1) @ self.map
-        square = (
-            (looked**2).sum(axis=1)[:, None] - 2 * looked @ self.centres.T + (self.centres**2).sum(axis=1)
-        )
-        nearest = np.maximum(square.min(axis=1), 0) / np.float32(looked.shape[1])
-        return np.asarray(np.sqrt(nearest), dtype=np.float32)
-
-    def nodes(self, graph: Graph, flat: str) -> str:
-        """Add ``value`` for a tensor [rows, channels x length]; [rows, 1]."""
-        looked = graph.op("MatMul", flat, graph.constant(self.map))
-        one = graph.constant(np.array([1], np.int64))
-        own = graph.op("ReduceSumSquare", looked, one, keepdims=1)
-        cross = graph.op("MatMul", looked, graph.constant(np.ascontiguousarray(-2 * self.centres.T)))
-        sizes = graph.constant((self.centres**2).sum(axis=1)[None])
-        square = graph.op("ReduceMin", graph.op("Sum", own, cross, sizes), one, keepdims=1)
-        share = graph.scaled(graph.op("Relu", square), 1.0 / self.map.shape[1])
-        return graph.op("Sqrt", share)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Detector:
     """A fitted detector in numpy; its graph answers the same.
 
@@ -219,7 +201,7 @@ class Detector:
         parts: What is looked at.
         usual: High but usual value of each part, float32 [parts].
         threshold: Score from which a window is anomalous.
-        memory: Earlier positions that are looked at for alarms of events; 0 = none.
+        listeners: What tells events; none = the state is alarmed.
     """
 
     length: int
@@ -229,19 +211,34 @@ class Detector:
     parts: tuple[Part, ...]
     usual: Rows
     threshold: float
-    memory: int = 0
+    listeners: tuple[Listener, ...] = ()
 
-    def relative(self, history: Rows) -> Rows:
-        """Return the scores of histories relative to how their stream was lately, float32 [rows]."""
+    @property
+    def memory(self) -> int:
+        """Values before the window that are read too."""
+        return EARLIER if self.listeners else 0
+
+    def listening(self, history: Rows, shifts: tuple[int, ...]) -> Detector:
+        """Return the detector with listeners for events, made on training histories."""
+        seen = standardised(history, self.place, self.scale, shifts)
+        made = tuple(
+            Listener.of(part, float(usual), seen, self.length)
+            for part, usual in zip(self.parts, self.usual.tolist(), strict=True)
+            if part.name in LISTENED
+        )
+        return replace(self, shifts=shifts, listeners=made)
+
+    def listened(self, history: Rows) -> Loudness:
+        """Return how loud histories [rows, channels, length + memory] are."""
         seen = standardised(history, self.place, self.scale, self.shifts)
-        return heights(scores_along(self.parts, self.usual, seen, self.length)).newest
+        return listen(self.listeners, seen, self.length)
 
     def predict(self, windows: Windows) -> dict[str, npt.NDArray[Any]]:
         """Return ``score`` [rows] of the newest value, and ``anomalous`` [rows]."""
-        seen = standardised(windows.history, self.place, self.scale, self.shifts)
-        if self.memory:
-            found = heights(scores_along(self.parts, self.usual, seen, self.length))
+        if self.listeners:
+            found = self.listened(windows.history)
             return {"score": found.score, "anomalous": found.alarms(self.threshold)}
+        seen = standardised(windows.history, self.place, self.scale, self.shifts)
         score = np.stack([part.value(seen) for part in self.parts], axis=1) / self.usual
         worst = score.max(axis=1)
         return {"score": worst, "anomalous": worst >= np.float32(self.threshold)}
@@ -266,10 +263,10 @@ class Detector:
 
     def _nodes(self, graph: Graph, known: str, channels: int) -> tuple[str, str]:
         """Add score and alarm, [rows] each, of filled windows [rows x channels, length]."""
-        if self.memory:
+        if self.listeners:
             shape = graph.constant(np.array([-1, channels, self.length + self.memory], np.int64))
             cube = graph.op("Reshape", known, shape)
-            return event_nodes(graph, self.parts, self.usual, cube, channels, self.length, self.threshold)
+            return event_nodes(graph, self.listeners, cube, channels, self.length, self.threshold)
         flat = graph.op("Reshape", known, graph.constant(np.array([-1, channels * self.length], np.int64)))
         parts = [
             graph.scaled(part.nodes(graph, flat), float(1 / usual))
@@ -330,58 +327,3 @@ def _windows(
     size = np.concatenate([np.full(len(item), len(item)) for item in origins])
     rank = np.concatenate([np.arange(len(item)) for item in origins])
     return windows, rank < FITTED * size
-
-
-def _surprise(seen: Rows) -> Part:
-    """Return the error of the newest values against a ridge forecast from the window, whitened."""
-    rows, channels, length = seen.shape
-    before = seen[:, :, :-1].reshape(rows, -1).astype(np.float64)
-    now = seen[:, :, -1].astype(np.float64)
-    mean = before.mean(axis=0)
-    centred = before - mean
-    gram = centred.T @ centred
-    gram[np.diag_indices_from(gram)] += 1e-2 * np.trace(gram) / len(gram) + 1e-6
-    weights = np.linalg.solve(gram, centred.T @ (now - now.mean(axis=0)))
-    error = now - now.mean(axis=0) - centred @ weights
-    spread = np.maximum(np.quantile(np.abs(error), 0.9, axis=0), 1e-3)
-    full = np.zeros((channels, length, channels))
-    full[:, :-1] = -weights.reshape(channels, length - 1, channels)
-    full[np.arange(channels), -1, np.arange(channels)] += 1.0
-    full = full.reshape(channels * length, channels) / spread
-    centre = (now.mean(axis=0) - mean @ weights) / spread
-    return Part(name="surprise", map=full.astype(np.float32), centres=centre[None].astype(np.float32))
-
-
-def _level(seen: Rows, steps: int) -> Part:
-    """Return the whitened distance of the mean of the newest values from the usual level (Hotelling's T2)."""
-    _, channels, length = seen.shape
-    recent = seen[:, :, -steps:].mean(axis=2).astype(np.float64)
-    mean = recent.mean(axis=0)
-    covariance = np.atleast_2d(np.cov(recent.T)) + 1e-2 * np.eye(channels)
-    values, vectors = np.linalg.eigh(covariance)
-    white = vectors / np.sqrt(values)
-    full = np.zeros((channels, length, channels))
-    full[:, -steps:] = white[:, None, :] / steps
-    return Part(
-        name="level",
-        map=full.reshape(channels * length, channels).astype(np.float32),
-        centres=(mean @ white)[None].astype(np.float32),
-    )
-
-
-def _shape(seen: Rows, steps: int, seed: int) -> Part:
-    """Return the distance of the newest values, on their main components, from the nearest of the kept shapes."""
-    rows, channels, length = seen.shape
-    recent = seen[:, :, -steps:].reshape(rows, -1).astype(np.float64)
-    mean = recent.mean(axis=0)
-    _, values, vectors = np.linalg.svd((recent - mean)[:2000], full_matrices=False)
-    kept = max(1, min(16, int((values > 1e-6 * max(values[0], 1e-12)).sum())))
-    main = vectors[:kept].T
-    full = np.zeros((channels, length, kept))
-    full[:, -steps:] = main.reshape(channels, steps, kept)
-    drawn = np.random.default_rng(seed).permutation(rows)[:SHAPES]
-    return Part(
-        name="shape",
-        map=full.reshape(channels * length, kept).astype(np.float32),
-        centres=(recent[np.sort(drawn)] @ main).astype(np.float32),
-    )

@@ -14,7 +14,7 @@ from modelworks.algorithms.series.members import Member, View
 from modelworks.algorithms.series.problem import Problem
 from modelworks.algorithms.series.racing import Raced
 from modelworks.algorithms.series.smoothing import repeat_map
-from modelworks.algorithms.series.spread import Spread, fit_spread
+from modelworks.algorithms.series.spread import Spread, fit_spread, looks_of
 from modelworks.algorithms.series.windows import Windows, cut, filled, origins_of
 from modelworks.core.budget import Budget
 from modelworks.core.errors import DataError
@@ -180,7 +180,9 @@ def _intervals(raced: Raced, problem: Problem, levels: tuple[float, ...]) -> dic
     """Return ``spread`` and ``offsets`` of a forecaster."""
     measured = raced.measured
     errors = measured.windows.truth - raced.blend
-    spread = fit_spread(measured.history, errors, season=problem.panel.season, floor=problem.spread_floor)
+    looks = looks_of(problem.length, problem.panel.season)
+    looks = looks if measured.enough else looks[:1]
+    spread = fit_spread(measured.history, errors, looks, floor=problem.spread_floor)
     scaled = errors / spread.of(measured.history).astype(np.float64)
     return {"spread": spread, "offsets": conformal(scaled, levels, measured.apart)}
 

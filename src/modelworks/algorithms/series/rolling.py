@@ -18,7 +18,7 @@ Rows = npt.NDArray[np.float32]
 
 MOST_ORIGINS = 4000
 PICKS = 8
-BEST_OVERALL, BEST_IN_BAND = 12, 2
+BEST_OVERALL, BEST_IN_BAND = 20, 2
 ENOUGH_UNITS = 8
 Runner = tuple[Member, Floats, float]
 """A member, what it forecasts at the rolling origins, and its loss there."""
@@ -43,6 +43,11 @@ class RollingOrigins:
     windows: Windows
     scale: Floats
     apart: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many horizons lie side by side that steps ahead can be told apart."""
+        return self.apart >= ENOUGH_UNITS
 
     def losses(self, predicted: Floats, low: int = 0) -> Floats:
         """Return the metric's loss of each value from step ``low`` on, NaN = unknown; squared for ``rmse``."""
@@ -133,11 +138,12 @@ def blend_of(measured: RollingOrigins, runners: list[Runner]) -> tuple[list[int]
     """Return members and their shares per step ahead, float32 [members, horizon].
 
     Greedy selection with repetition (Caruana et al., ICML 2004) in each band of the horizon, among those that are best
-    over all steps or in a band; between the middles of bands shares go over into each other.
+    over all steps or in a band; between the middles of bands shares go over into each other. Few horizons side by side
+    are one band.
     """
     horizon = measured.problem.horizon
     steps = np.stack([measured.by_step(predicted) for _, predicted, _ in runners])
-    parts = bands(horizon)
+    parts = bands(horizon) if measured.enough else [(0, horizon)]
     pool = dict.fromkeys(np.argsort([runner[2] for runner in runners])[:BEST_OVERALL].tolist())
     for low, high in parts:
         pool |= dict.fromkeys(np.argsort(steps[:, low:high].mean(axis=1))[:BEST_IN_BAND].tolist())

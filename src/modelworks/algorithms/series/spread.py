@@ -91,7 +91,7 @@ def looks_of(length: int, season: int) -> tuple[tuple[int, int], ...]:
     return (*dict.fromkeys(found), (0, min(SPANS[0], length)))
 
 
-def fit_spread(history: Rows, errors: Floats, *, season: int, floor: float) -> Spread:
+def fit_spread(history: Rows, errors: Floats, looks: tuple[tuple[int, int], ...], *, floor: float) -> Spread:
     """Fit the mix to errors at origins no member was fitted on.
 
     Least squares with weights that are not negative, each row over its present spread (a scale of absolute errors;
@@ -100,11 +100,10 @@ def fit_spread(history: Rows, errors: Floats, *, season: int, floor: float) -> S
     Args:
         history: Filled windows, float32 [rows, length].
         errors: [rows, horizon], NaN = unknown.
-        season: Season of the series; 1 = none.
+        looks: What is mixed; see ``Spread``.
         floor: Smallest spread.
     """
     length, horizon = history.shape[1], errors.shape[1]
-    looks = looks_of(length, season)
     seen = np.stack([changes(history, lag)[:, -span:].mean(axis=1) for lag, span in looks], axis=1)
     size = seen[:, :1].astype(np.float64) + floor
     shown = seen / size

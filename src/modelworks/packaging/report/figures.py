@@ -146,6 +146,11 @@ def complete(items: Sequence[Mapping[str, Any]], *names: str) -> list[Mapping[st
     return [item for item in items if all(is_number(item.get(name)) for name in names)]
 
 
+def gappy(data: Any, name: str) -> list[float | None]:
+    """Return the list under ``name`` with ``None`` where something is no finite number."""
+    return [float(item) if is_number(item) else None for item in entries(data, name)]
+
+
 def maybe(data: Mapping[str, Any], name: str) -> float | None:
     """Return the number under ``name``, if it is one."""
     found = data.get(name)

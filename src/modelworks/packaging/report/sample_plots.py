@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from modelworks.packaging.report.figures import number
-from modelworks.packaging.report.svg import Plot, padded
+from modelworks.packaging.report.svg import Plot, nice_ticks, padded
 
 _WIDE = 860
 _POINTS = 800
@@ -46,64 +46,113 @@ def curve_thumbnail(channels: Sequence[Sequence[float]]) -> str:
 
 def forecast_plot(
     name: str,
-    history: Sequence[float],
+    history: Sequence[float | None],
     prediction: Sequence[float],
     band: tuple[Sequence[float], Sequence[float]] | None,
-    actual: Sequence[float],
+    actual: Sequence[float | None],
 ) -> str:
-    """Draw the end of a history, the forecast with its band, and what came."""
-    known = [*history, *prediction, *actual, *(band[0] if band else ()), *(band[1] if band else ())]
-    start, ahead = len(history), range(len(history), len(history) + len(prediction))
+    """Draw the end of a history, the forecast with its band, and what came; ``None`` is a missing value, a gap."""
+    lines = [history, prediction, actual, *(band or ())]
+    known = [value for line in lines for value in line if value is not None]
+    back, ahead = [float(place - len(history) + 1) for place in range(len(history))], len(prediction)
+    span = padded(min(known), max(known))
     plot = Plot(
-        f"Forecast of {name}" if name else "Forecast", (0, start + len(prediction) - 1 or 1),
-        padded(min(known), max(known)), size=(460, 240), x_format=None, y_format=lambda value: number(value, 3),
+        f"Forecast of {name}" if name else "Forecast", (back[0], ahead), span, size=(460, 250),
+        x_label="steps from the last known value", y_format=lambda value: number(value, 3),
     )  # fmt: skip
+    # The lines ahead begin at the last known value, as an eye follows them.
+    first = [(0.0, history[-1])] if history[-1] is not None else []
+    steps = [place for place, _ in first] + [float(step + 1) for step in range(ahead)]
+    joined = [value for _, value in first if value is not None]
     if band:
-        plot.band(list(ahead), band[0], band[1], "band")
-    plot.line(*thinned(history), "line past")
-    plot.line(list(ahead), prediction, "line one")
-    if actual:
-        plot.line(list(ahead), actual, "line two")
-    low, _ = padded(min(known), max(known))
-    plot.segment(start - 0.5, low, start - 0.5, max(known), "diagonal")
+        plot.band(steps, [*joined, *band[0]], [*joined, *band[1]], "band")
+    plot.segment(0, span[0], 0, span[1], "diagonal")
+    for line, places, style in (
+        (history, back, "line past"),
+        ([*joined, *prediction], steps, "line one"),
+        ([*joined, *actual] if actual else [], steps, "line two"),
+    ):
+        for xs, ys in unbroken(places, line):
+            plot.line(*(_thinned_line(xs, ys)), style)
     return plot.render()
+
+
+def unbroken(
+    places: Sequence[float], values: Sequence[float | None]
+) -> Iterator[tuple[list[float], list[float]]]:
+    """Yield the stretches of a line between missing values; a value that stands alone is a short dash."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for place, value in [*zip(places, values, strict=False), (0.0, None)]:
+        if value is not None:
+            xs.append(place)
+            ys.append(value)
+        elif ys:
+            yield (xs, ys) if len(ys) > 1 else ([xs[0] - 0.4, xs[0] + 0.4], [ys[0], ys[0]])
+            xs, ys = [], []
+
+
+def _thinned_line(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+    kept, values = thinned(ys)
+    return [xs[int(index)] for index in kept], values
 
 
 def timeline_plot(
     name: str,
+    steps: Sequence[float],
     values: Sequence[float],
     scores: Sequence[float],
     threshold: float | None,
     events: Sequence[tuple[float, float]],
 ) -> str:
-    """Draw a stream over its anomaly score; both are scaled to half of the height."""
-    length = len(values)
-    plot = Plot(
-        f"Stream {name} and its anomaly score", (0, length - 1), (0, 2), size=(_WIDE, 240),
-        margin=(14, 14, 10, 24), x_label="time step", x_format=None, y_format=None,
-    )  # fmt: skip
-    for start, end in events:
-        plot.bar(
-            max(0.0, start), min(length - 1.0, end), 0, 2, "fill soft", f"labelled event, step {start:g}"
-        )
+    """Draw a stream over its anomaly score; both are scaled to half of the height.
+
+    Args:
+        name: Of the stream.
+        steps: Place of each value in its stream, ascending.
+        values, scores: Of the places.
+        threshold: Score from which there is an alarm.
+        events: First and last step of each labelled event.
+    """
+    start, end = steps[0], steps[-1]
     low, high = padded(min(values), max(values))
     top = max(*scores, threshold or 0.0, 1e-12) * 1.05
     floor = min(*scores, 0.0)
-    places, kept = thinned(values)
-    plot.line(places, [1.05 + 0.95 * (value - low) / (high - low) for value in kept], "line past")
+    plot = Plot(
+        f"Stream {name} and its anomaly score", (start, end), (0, 2.05), size=(_WIDE, 270),
+        margin=(64, 14, 10, 42), x_label="time step", x_format=lambda value: f"{value:,.0f}", y_format=None,
+    )  # fmt: skip
+    for first, last in events:
+        # An event is at least three pixels wide, or nobody sees it.
+        reach = max(last - first, 3 * (end - start) / _WIDE)
+        plot.bar(
+            max(start, first),
+            min(end, first + reach),
+            0,
+            2.05,
+            "fill event",
+            f"labelled event, step {first:g}",
+        )
+
+    def place(value: float) -> float:
+        return 1.1 + 0.95 * (value - low) / (high - low)
 
     def height(score: float) -> float:
         return 0.95 * (score - floor) / (top - floor)
 
-    places, kept = thinned(scores)
-    plot.line(places, [height(score) for score in kept], "line one")
+    for tick in nice_ticks(low, high, 3):
+        plot.write(58, plot.py(place(tick)) + 3.5, number(tick, 3), "tick end")
+    plot.turned(12, plot.py(1.57), "stream")
+    plot.turned(12, plot.py(0.5), "score")
+    plot.line(*_thinned_line(steps, [place(value) for value in values]), "line past")
+    plot.line(*_thinned_line(steps, [height(score) for score in scores]), "line one")
     if threshold is not None:
-        plot.segment(0, height(threshold), length - 1, height(threshold), "diagonal")
+        plot.segment(start, height(threshold), end, height(threshold), "diagonal")
+        plot.write(58, plot.py(height(threshold)) + 3.5, number(threshold, 3), "tick end")
         alarms = [index for index, score in enumerate(scores) if score >= threshold]
         for index in alarms[:: max(1, len(alarms) // _POINTS)]:
-            plot.dot(
-                index, height(scores[index]), 2.6, "dot bad", f"step {index}: {number(scores[index], 3)}"
-            )
+            tip = f"step {steps[index]:g}: {number(scores[index], 3)}"
+            plot.dot(steps[index], height(scores[index]), 2.6, "dot bad", tip)
     return plot.render("plot wide")
 
 

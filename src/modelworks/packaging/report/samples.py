@@ -11,6 +11,7 @@ from modelworks.packaging.report.figures import (
     entries,
     escaped,
     floats,
+    gappy,
     is_number,
     mapping,
     metric_name,
@@ -77,31 +78,36 @@ def map_section(points: Mapping[str, Any]) -> str:
 
 def forecasts_section(samples: Mapping[str, Any]) -> str:
     """Return history, forecast with its interval and what came, for a few sealed windows."""
-    parts = []
+    parts, level = [], None
     for item in records(samples, "forecasts")[:_ITEMS]:
-        history, prediction = floats(item, "history"), floats(item, "prediction")
-        if len(history) < 2 or len(prediction) < 1:
+        history, actual = gappy(item, "history"), gappy(item, "actual")
+        prediction, low, high = floats(item, "prediction"), floats(item, "low"), floats(item, "high")
+        if not any(value is not None for value in history) or not prediction:
             continue
-        low, high, actual = floats(item, "low"), floats(item, "high"), floats(item, "actual")
-        band = len(low) == len(high) == len(prediction)
-        drawing = sample_plots.forecast_plot(
-            str(item.get("name", "")),
-            history,
-            prediction,
-            (low, high) if band else None,
-            actual if len(actual) == len(prediction) else [],
-        )
-        level = item.get("level")
-        said = (
-            f"The band should hold {percent(level, 0)} of what comes. " if band and is_number(level) else ""
-        )
+        band = (low, high) if len(low) == len(high) == len(prediction) else None
+        actual = actual if len(actual) == len(prediction) else []
+        name = str(item.get("name", ""))
+        drawing = sample_plots.forecast_plot(name, history, prediction, band, actual)
+        said = f" after {item['origin']}" if item.get("origin") else ""
+        if band and actual:
+            inside = [
+                bottom <= value <= top
+                for bottom, value, top in zip(low, actual, high, strict=True)
+                if value is not None
+            ]
+            said += f": {sum(inside)} of {plural(len(inside), 'value')} inside the band"
+            level = item.get("level", level)
         value = item.get("value")
-        said += f"{metric_name(item.get('metric'))} {number(value)}." if is_number(value) else ""
-        parts.append(page.figure(drawing, f"{item.get('name', '')}: {said}"))
+        said += f", {metric_name(item.get('metric'))} {number(value)}" if is_number(value) else ""
+        parts.append(page.figure(drawing, f"{name}{said}."))
     if not parts:
         return ""
     key = page.legend([("p7", "history"), ("p0", "forecast"), ("p2", "what came (dashed)")])
-    return page.side_by_side(*parts) + key
+    share = f" The band should hold {percent(level, 0)} of what comes." if is_number(level) else ""
+    note = page.note(
+        f"Windows from the beginning to the end of the sealed part, not chosen by how good they are.{share}"
+    )
+    return note + key + page.side_by_side(*parts)
 
 
 def timelines_section(samples: Mapping[str, Any]) -> str:
@@ -111,6 +117,8 @@ def timelines_section(samples: Mapping[str, Any]) -> str:
         values, scores = floats(item, "values"), floats(item, "scores")
         if len(values) < 2 or len(values) != len(scores):
             continue
+        steps = floats(item, "steps")
+        steps = steps if len(steps) == len(values) else [float(place) for place in range(len(values))]
         threshold = item.get("threshold")
         events = [
             (float(event[0]), float(event[1]))
@@ -118,8 +126,8 @@ def timelines_section(samples: Mapping[str, Any]) -> str:
             if isinstance(event, (list, tuple)) and len(event) == 2 and all(map(is_number, event))
         ]
         bound = float(threshold) if is_number(threshold) else None
-        drawing = sample_plots.timeline_plot(str(item.get("name", "")), values, scores, bound, events)
-        alarms = sum(score >= bound for score in scores) if bound is not None else 0
+        drawing = sample_plots.timeline_plot(str(item.get("name", "")), steps, values, scores, bound, events)
+        alarms = whole(item, "alarms")
         caption = (
             f"{item.get('name', '')}: {plural(alarms, 'alarm')}, {plural(len(events), 'labelled event')}."
         )

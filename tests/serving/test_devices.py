@@ -47,7 +47,7 @@ class _Timed:
         self.curves = {"cpu": cpu, "cuda": cuda}
         self.made: list[str] = []
 
-    def make(self, device: str) -> GraphSession:
+    def make(self, device: str, threads: int = 1) -> GraphSession:
         self.made.append(device)
         session = GraphSession(adder().onnx)
         session.device = device
@@ -118,7 +118,7 @@ def test_a_device_that_fails_or_does_not_take_the_graph_means_the_cpu() -> None:
     assert placed.session.device == "cpu"
     assert "out of memory" in placed.note
 
-    def without(device: str) -> GraphSession:
+    def without(device: str, threads: int) -> GraphSession:
         return GraphSession(adder().onnx)
 
     placed = Devices("cuda", lacking=lambda: "").place("d", without, timed.measure, lambda session: "")
@@ -139,7 +139,7 @@ class _Standing(Loader):
 
     other: bytes | None = None
 
-    def _session(self, onnx: bytes, device: str = "cpu", samples: Any = ()) -> GraphSession:
+    def _session(self, onnx: bytes, device: str = "cpu", samples: Any = (), threads: int = 1) -> GraphSession:
         session = super()._session(self.other or onnx if device == "cuda" else onnx)
         session.device = device
         return session

@@ -41,6 +41,9 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Processes that share the port.")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="Cap of all loaded models of one process.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads that run models; 0 is one per core.")] = None,
+    run_threads: Annotated[
+        int | None, typer.Option(help="Threads of one run on the CPU; 0 measures whether more than 1 pay.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto (a CUDA device for what it answers faster), cpu or cuda.")
     ] = None,
@@ -71,7 +74,8 @@ def serve(
 
     given = {
         "name": name, "host": host, "port": port, "grpc": grpc, "grpc_port": grpc_port, "workers": workers,
-        "memory_mb": memory_mb, "threads": threads, "device": device, "tls_certificate": tls_cert, "tls_key": tls_key,
+        "memory_mb": memory_mb, "threads": threads, "run_threads": run_threads, "device": device,
+        "tls_certificate": tls_cert, "tls_key": tls_key,
         "host_names": host_name or None, "origins": origin or None, "insecure": insecure,
         "require_signed": not unsigned if unsigned is not None else None, "keep_ready": keep_ready,
         "observe_share": observe, "audit_share": audit, "otlp": otlp, "access_log": access_log,

@@ -58,6 +58,7 @@ class GraphSession:
             not copied, and must not change any more. Checking it is the caller's.
 
     Attributes:
+        threads: Intra-op threads of a run.
         shared_bytes: Bytes of its weights that other processes may hold too; told by who gave them.
 
     Raises:
@@ -105,6 +106,7 @@ class GraphSession:
             self._session._model_bytes = None
         self.inputs: tuple[str, ...] = tuple(item.name for item in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
+        self.threads = threads
         self.shared_bytes = 0
         # A provider whose libraries are missing is left out without an error: only this says what really runs.
         self.device: str = "cuda" if CUDA in self._session.get_providers() else "cpu"

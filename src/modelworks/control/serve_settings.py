@@ -25,6 +25,7 @@ SHAPES: dict[str, Shape] = {
     "workers": Number(help="Processes that share the port.", low=1, high=256, whole=True),
     "memory_mb": Number(help="Cap of all loaded models of one process.", low=1, whole=True),
     "threads": Number(help="Threads that run models; 0 takes one per core.", low=0, high=1024, whole=True),
+    "run_threads": Number(help="Threads one run takes on the CPU; 0 measures.", low=0, high=1024, whole=True),
     "device": Text(help="Where models run.", choices=("auto", "cpu", "cuda")),
     "tls_certificate": Text(help="PEM file of the certificate chain."),
     "tls_key": Text(help="PEM file of its key."),

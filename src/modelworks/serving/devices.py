@@ -1,11 +1,13 @@
-"""Where a model runs: on the CPU, or on a CUDA device where a measured run there is faster and the answers hold."""
+"""Where a model runs: on the CPU, or on a CUDA device where a measured run there is faster and the answers hold.
+
+On the CPU, on how many threads is measured next (``thread_choice``)."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,14 @@ from modelworks.core.signature import Signature
 from modelworks.packaging.golden import TOLERANCE, Answering, answer_rows, differences
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.tensors import Array
+from modelworks.serving.thread_choice import ThreadChoice
 
 _log = logging.getLogger("modelworks.serving")
 
 GAIN = 1.25
 """How many times faster a run on the device must be to be worth its memory and its own ways to fail."""
 
-Make = Callable[[str], GraphSession]
+Make = Callable[[str, int], GraphSession]
 Measure = Callable[[GraphSession], LatencyCurve]
 Replay = Callable[[GraphSession], str]
 
@@ -35,7 +38,7 @@ class Placed:
         session: The loaded graph.
         curve: Its latency there, measured now or when the digest was first placed.
         fresh: Whether it was measured now, so that the session is warm.
-        note: Why the device was chosen.
+        note: Why the device and the threads were chosen.
     """
 
     session: GraphSession
@@ -45,17 +48,24 @@ class Placed:
 
 
 class Devices:
-    """Chooses a device per graph, once per digest and process; may be called from any thread.
+    """Chooses a device and threads per graph, once per digest and process; may be called from any thread.
 
     Args:
         wanted: ``auto`` measures, ``cpu`` and ``cuda`` do not.
         lacking: Says why there is no CUDA device; empty if there is one.
+        threads: Chooses the threads of a run on the CPU; one by default.
 
     Raises:
         UsageError: ``cuda`` is wanted and cannot be had.
     """
 
-    def __init__(self, wanted: str = "cpu", *, lacking: Callable[[], str] = cuda_lacking) -> None:
+    def __init__(
+        self,
+        wanted: str = "cpu",
+        *,
+        lacking: Callable[[], str] = cuda_lacking,
+        threads: ThreadChoice | None = None,
+    ) -> None:
         self.wanted = wanted
         self.missing = lacking() if wanted != "cpu" else "the CPU was asked for"
         if wanted == "cuda" and self.missing:
@@ -64,35 +74,60 @@ class Devices:
                 code="MW1394",
                 hint="mw serve --device cpu, or install onnxruntime-gpu with its CUDA libraries",
             )
-        self._known: dict[str, tuple[str, LatencyCurve, str]] = {}
+        self._threads = threads if threads is not None else ThreadChoice()
+        self._known: dict[str, tuple[str, int, LatencyCurve, str]] = {}
         self._lock = threading.Lock()
 
-    def place(self, digest: str, make: Make, measure: Measure, replay: Replay) -> Placed:
+    def place(
+        self,
+        digest: str,
+        make: Make,
+        measure: Measure,
+        replay: Replay,
+        feeds: Mapping[str, Array] | None = None,
+    ) -> Placed:
         """Return a session on the device for the graph.
 
         Args:
             digest: Names the graph.
-            make: Loads it on ``cpu`` or ``cuda``.
+            make: Loads it on ``cpu`` or ``cuda``, with a number of threads a run.
             measure: Measures a session.
             replay: Answers golden examples with a session; returns what differs, empty if nothing does.
+            feeds: One row, to choose threads by; ``None`` leaves them as they are.
         """
         known = self._known.get(digest)
         if known is not None:
-            device, curve, note = known
-            return Placed(session=make(device), curve=curve.copy(), fresh=False, note=note)
+            device, threads, curve, note = known
+            return Placed(session=make(device, threads), curve=curve.copy(), fresh=False, note=note)
         if self.missing:
-            session = make("cpu")
+            session = make("cpu", self._threads.first)
             placed = Placed(session=session, curve=measure(session), fresh=True, note=self.missing)
         else:
             placed = self._compare(make, measure, replay)
+        if placed.session.device == "cpu":
+            placed = self._thread(placed, make, measure, replay, feeds)
         with self._lock:
-            self._known[digest] = (placed.session.device, placed.curve.copy(), placed.note)
+            self._known[digest] = (
+                placed.session.device,
+                placed.session.threads,
+                placed.curve.copy(),
+                placed.note,
+            )
         return placed
+
+    def _thread(
+        self, placed: Placed, make: Make, measure: Measure, replay: Replay, feeds: Mapping[str, Array] | None
+    ) -> Placed:
+        chosen = self._threads.choose(
+            placed.session, placed.curve, feeds, lambda threads: make("cpu", threads), measure, replay
+        )
+        note = "; ".join(part for part in (placed.note, chosen.note) if part)
+        return replace(placed, session=chosen.session, curve=chosen.curve, note=note)
 
     def _compare(self, make: Make, measure: Measure, replay: Replay) -> Placed:
         cause, device, curve = "", None, None
         try:
-            device = make("cuda")
+            device = make("cuda", 1)
             cause = "the device did not take the graph" if device.device != "cuda" else replay(device)
             curve = measure(device) if not cause else None
         except ModelworksError as error:
@@ -102,7 +137,7 @@ class Devices:
             cause = f"the device fails: {str(error).splitlines()[0][:200]}"
         if device is not None and curve is not None and self.wanted == "cuda":
             return Placed(session=device, curve=curve, fresh=True, note="asked for")
-        session = make("cpu")
+        session = make("cpu", self._threads.first)
         known = measure(session)
         if device is None or curve is None:
             _log.warning("a model is served from the CPU: on the CUDA device %s", cause)

@@ -75,6 +75,7 @@ class Loaded:
         shared: The head and its backbone, if it shares one.
         load_s: Elapsed seconds of verifying, loading and warming up (without the proof).
         device: Where it runs: ``cpu`` or ``cuda``.
+        threads: Threads a run takes.
         note: Why there.
         shared_bytes: Bytes of its weights (of a head: of its backbone's) that all workers hold together.
     """
@@ -86,6 +87,7 @@ class Loaded:
     shared: SharedHead | None = None
     cost_s: float = 0.0
     device: str = "cpu"
+    threads: int = 1
     note: str = ""
     shared_bytes: int = 0
 
@@ -99,7 +101,6 @@ class LoadLimits:
         warm_up_s: Most time for measuring the latency curve.
         batch_rows: Largest batch that is measured.
         batch_s: Longest run a batch may be grown to.
-        threads: Threads of one run.
         cache_bytes: Bytes of embeddings kept per shared backbone; 0 keeps none.
         share: Whether heads share backbones.
         cap_bytes: Cap of all models: a size beyond it is not believed at once.
@@ -109,7 +110,6 @@ class LoadLimits:
     warm_up_s: float = 0.1
     batch_rows: int = 64
     batch_s: float = 0.05
-    threads: int = 1
     cache_bytes: int = 32 * 2**20
     share: bool = True
     cap_bytes: int = 2**62
@@ -212,8 +212,8 @@ class Loader:
         before = allocated_bytes() if memory is None else 0
         start = time.perf_counter()
 
-        def make(device: str) -> GraphSession:
-            session = self._session(model.onnx, device, samples)
+        def make(device: str, threads: int) -> GraphSession:
+            session = self._session(model.onnx, device, samples, threads)
             check_names(session, source.signature)
             return session
 
@@ -224,10 +224,10 @@ class Loader:
 
         def replay_on(session: GraphSession) -> str:
             if model.examples is None:
-                return as_on_cpu(session, make("cpu"), samples)
+                return as_on_cpu(session, make("cpu", 1), samples)
             return replayed(session, source.signature, model.examples)
 
-        placed = self._devices.place(source.digest, make, measure, replay_on)
+        placed = self._devices.place(source.digest, make, measure, replay_on, samples[0] if samples else None)
         if samples and not placed.fresh:
             # It was here before: one run warms it up, and what its curve was then is where this one starts.
             placed.session.run(samples[0])
@@ -241,6 +241,7 @@ class Loader:
             memory_bytes=memory,
             load_s=time.perf_counter() - start,
             device=placed.session.device,
+            threads=placed.session.threads,
             note=placed.note,
             shared_bytes=placed.session.shared_bytes,
         )
@@ -275,9 +276,10 @@ class Loader:
             before = allocated_bytes()
             placed = self._devices.place(
                 split.digest,
-                lambda device: self._session(split.backbone, device, samples),
+                lambda device, threads: self._session(split.backbone, device, samples, threads),
                 lambda session: self._measure_backbone(BackboneRunner(session, 0), split.head, samples),
                 lambda session: self._head_differs(BackboneRunner(session, 0), split.head, source, model),
+                samples[0],
             )
             runner = BackboneRunner(placed.session, 0)
             curve = placed.curve
@@ -287,7 +289,7 @@ class Loader:
             backbone = Backbone(
                 digest=split.digest, runner=runner, curve=curve, memory_bytes=memory, note=placed.note
             )
-        elif backbone.runner.session.device != "cpu" and self._head_differs(
+        elif differs_from_proof(backbone.runner.session) and self._head_differs(
             backbone.runner, split.head, source, model
         ):
             return None
@@ -305,6 +307,7 @@ class Loader:
             load_s=time.perf_counter() - start,
             shared=SharedHead(head=split.head, backbone=backbone),
             device=backbone.runner.session.device,
+            threads=backbone.runner.session.threads,
             note=backbone.note,
             shared_bytes=backbone.runner.session.shared_bytes,
         )
@@ -312,17 +315,16 @@ class Loader:
     def _head_differs(
         self, runner: BackboneRunner, head: Head, source: ModelSource, model: LoadedModel
     ) -> str:
-        """Replay the golden examples of a head on a backbone that does not run on the CPU."""
+        """Replay the golden examples of a head on a backbone that runs otherwise than its proof did."""
         if model.examples is None:
             samples = sample_feeds(source.signature, None)
             return as_on_cpu(HeadOnBackbone(runner, head), self._session(model.onnx), samples)
         return replayed(HeadOnBackbone(runner, head), source.signature, model.examples)
 
     def _session(
-        self, onnx: bytes, device: str = "cpu", samples: Sequence[dict[str, Array]] = ()
+        self, onnx: bytes, device: str = "cpu", samples: Sequence[dict[str, Array]] = (), threads: int = 1
     ) -> GraphSession:
         """Load a graph; with samples to compare answers by, on shared weights if it is big."""
-        threads = max(1, self.limits.threads)
         if self._weights is not None and device == "cpu" and samples and len(onnx) >= SHARED_BYTES:
             shared = self._weights.session(onnx, samples, threads)
             if shared is not None:
@@ -343,7 +345,7 @@ class Loader:
         def run(rows: int) -> None:
             runner.run([Work(samples[0], 1, None, _ignore, enqueued=0.0) for _ in range(rows)])
 
-        self._time(measured, run, runner.session.device)
+        self._time(measured, run, runner.session)
         if not stack:
             curve.sizes, curve.seconds = measured.sizes, measured.seconds
         return curve
@@ -361,17 +363,23 @@ class Loader:
                 work.places = (place,)
             alone.run(works)
 
-        self._time(curve, run, runner.session.device)
+        self._time(curve, run, runner.session)
         return curve
 
-    def _time(self, curve: LatencyCurve, run: Callable[[int], None], device: str) -> None:
-        """Measure a curve: by this thread's clock, or by elapsed time where the thread waits for a device."""
-        if device != "cpu":
+    def _time(self, curve: LatencyCurve, run: Callable[[int], None], session: GraphSession) -> None:
+        """Measure a curve: by this thread's clock, or by elapsed time where it waits for others or for a device."""
+        if session.device != "cpu":
             # What a device sets up on its first run of a kind is not the model's latency.
             for size in curve.sizes:
                 run(size)
-        clock = time.thread_time if device == "cpu" else time.perf_counter
+        alone = session.device == "cpu" and session.threads == 1
+        clock = time.thread_time if alone else time.perf_counter
         curve.measure(run, limit_s=self._spend_s(), longest_s=self.limits.batch_s, clock=clock)
+
+
+def differs_from_proof(session: GraphSession) -> bool:
+    """Say whether a session runs otherwise than the child that proved it: on a device, or on several threads."""
+    return session.device != "cpu" or session.threads > 1
 
 
 def check_names(session: GraphSession, signature: Signature) -> None:

@@ -191,6 +191,8 @@ def on_ray(settings: ServeSettings, *, replicas: int = 2, address: str = "") -> 
     """
     settings.check()
     settings = replace(settings, grpc_port=None, port=settings.port or _free_port(settings.host))
+    # Replicas of one node share its cores: none has several to itself.
+    settings = replace(settings, run_threads=settings.run_threads or 1)
     _guard(settings, alone=not address)
     try:
         import ray

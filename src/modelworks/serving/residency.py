@@ -249,6 +249,7 @@ class Residency:
         resident.measured = True
         resident.load_s, resident.cost_s = loaded.load_s, loaded.cost_s
         resident.device, resident.device_note = loaded.device, loaded.note
+        resident.run_threads = loaded.threads
         resident.shared_bytes = loaded.shared_bytes
         # Now that the size is measured, it may turn out not to fit after all.
         self.room.check_fit(resident)

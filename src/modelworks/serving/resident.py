@@ -42,7 +42,8 @@ class Resident:
         backlog: Works that wait for the load.
         cause: Why it failed or is quarantined.
         device: Where it runs while it is loaded.
-        device_note: Why there.
+        run_threads: Threads a run takes; 0 before its first load.
+        device_note: Why there, and why on so many threads.
         shared_bytes: Bytes of its weights that the workers hold together.
     """
 
@@ -65,5 +66,6 @@ class Resident:
     evictions: int = 0
     retry_at: float = 0.0
     device: str = ""
+    run_threads: int = 0
     device_note: str = ""
     shared_bytes: int = 0

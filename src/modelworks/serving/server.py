@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from modelworks.compute.device import usable_cores
 from modelworks.core.errors import ModelworksError, UsageError
 from modelworks.packaging.package import TrustPolicy
 from modelworks.serving.access import LOCAL_TOKEN, Access
@@ -50,6 +51,7 @@ from modelworks.serving.settings import ServeSettings
 from modelworks.serving.siblings import Siblings
 from modelworks.serving.staging import staged
 from modelworks.serving.status import status
+from modelworks.serving.thread_choice import ThreadChoice
 from modelworks.serving.tracing import Tracer
 from modelworks.serving.weights import SharedWeights
 
@@ -105,9 +107,9 @@ class Server:
         self.pool = WorkerPool(loop, threads, self.recorder)
         cap_bytes = settings.memory_mb * 2**20
         load_limits = LoadLimits(batch_rows=settings.batch_rows, cap_bytes=cap_bytes)
-        self.loader = Loader(
-            Proofs(settings.state / "proofs"), load_limits, Devices(settings.device), weights
-        )
+        choice = ThreadChoice(settings.run_threads, cores=settings.cores_of_a_worker(usable_cores()))
+        devices = Devices(settings.device, threads=choice)
+        self.loader = Loader(Proofs(settings.state / "proofs"), load_limits, devices, weights)
         self.residency = Residency(loop, self.loader, self.pool, cap_bytes=cap_bytes, lane_limits=lane_limits)
         self.plane = DataPlane(loop, self.residency, PlaneLimits(deadline_s=settings.deadline_s))
         self.deployments = Deployments(self.plane, Journal(settings.state / "deployments.jsonl"), self.trust)

@@ -36,6 +36,7 @@ class ServeSettings:
         workers: Processes that share the port.
         memory_mb: Cap of all loaded models of one process.
         threads: Threads that run models; 0 takes one per core.
+        run_threads: Threads one run takes on the CPU; 0 measures, per model, whether more than one pay.
         device: ``auto`` takes a CUDA device for the models it answers faster; ``cpu`` and ``cuda`` do not measure.
         tls_certificate: PEM file of the certificate chain.
         tls_key: PEM file of its key.
@@ -67,6 +68,7 @@ class ServeSettings:
     workers: int = 1
     memory_mb: int = field(default_factory=default_memory_mb)
     threads: int = 0
+    run_threads: int = 0
     device: str = "auto"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -102,6 +104,11 @@ class ServeSettings:
     def tls(self) -> bool:
         return self.tls_certificate is not None
 
+    def cores_of_a_worker(self, usable: int) -> int:
+        """Return the cores one worker has to itself: its share of them, and no more than it may run models on."""
+        share = max(1, usable // self.workers)
+        return min(share, self.threads) if self.threads else share
+
     def check(self) -> None:
         """Refuse settings that cannot work or would expose the server.
 
@@ -124,6 +131,8 @@ class ServeSettings:
             )
         if self.device not in {"auto", "cpu", "cuda"}:
             raise UsageError(f"There is no device '{self.device}'.", code="MW1319", hint="auto, cpu or cuda")
+        if self.run_threads < 0:
+            raise UsageError("A run takes at least one thread.", code="MW1319", hint="0 measures")
         if self.workers < 1:
             raise UsageError("At least one worker is needed.", code="MW1319")
 

@@ -35,6 +35,7 @@ def model_card(route: Route, *, short: bool) -> dict[str, Any]:
             "digest": target.digest,
             "state": target.resident.state.value,
             "device": target.resident.device,
+            "run_threads": target.resident.run_threads,
         }
         for number, target in route.targets.items()
     ]
@@ -92,6 +93,7 @@ def version_status(target: Target) -> dict[str, Any]:
         "cause": resident.cause,
         "memory_mb": round(resident.memory_bytes / 2**20, 3) if resident.measured else None,
         "device": resident.device,
+        "run_threads": resident.run_threads,
         "device_note": resident.device_note,
         "shared_mb": round(resident.shared_bytes / 2**20, 3),
         "load_ms": round(resident.load_s * 1e3, 2) if resident.loads else None,

@@ -12,7 +12,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import ModelworksError
@@ -170,38 +171,44 @@ class ThreadChoice:
         if self.cores < 2 or feeds is None or curve.estimate(1) < SLOW_S:
             return kept
         try:
-            made = {threads: make(threads) for threads in candidates(self.cores)}
-            one, several = self._compare({1: session, **made}, feeds)
+            chosen, note = self._compare(session, feeds, make)
         except ModelworksError as error:
-            return Chosen(session=session, curve=curve, note=f"1 thread: with more {error.message}")
+            return replace(kept, note=f"1 thread: with more {error.message}")
         except Exception as error:
             # ONNX Runtime's own: no memory for another session, no more threads.
-            return Chosen(
-                session=session, curve=curve, note=f"1 thread: with more {str(error).splitlines()[0][:200]}"
-            )
-        threads = decide(one, several)
-        note = described(threads, self.cores, one, several)
-        if threads == 1:
-            return Chosen(session=session, curve=curve, note=note)
-        cause = _differs(replay, made[threads])
+            return replace(kept, note=f"1 thread: with more {str(error).splitlines()[0][:200]}")
+        if chosen is session:
+            return replace(kept, note=note)
+        cause = _differs(replay, chosen)
         if cause:
-            _log.warning("a model runs on one thread: on %d %s", threads, cause)
-            return Chosen(session=session, curve=curve, note=f"1 thread: on {threads} threads {cause}")
-        return Chosen(session=made[threads], curve=measure(made[threads]), note=note)
+            _log.warning("a model runs on one thread: on %d %s", chosen.threads, cause)
+            return replace(kept, note=f"1 thread: on {chosen.threads} threads {cause}")
+        return Chosen(session=chosen, curve=measure(chosen), note=note)
 
     def _compare(
-        self, sessions: Mapping[int, GraphSession], feeds: Mapping[str, Array]
-    ) -> tuple[Timing, dict[int, Timing]]:
-        """Time all sessions in turns and keep the best of each: what neighbours take only ever slows down."""
+        self, session: GraphSession, feeds: Mapping[str, Array], make: Callable[[int], GraphSession]
+    ) -> tuple[GraphSession, str]:
+        """Time sessions in turns and return the one to take, and why; the others are let go of at once.
+
+        The best of each counts: what neighbours take only ever slows down.
+        """
         best: dict[int, Timing] = {}
-        for _ in range(_ROUNDS):
-            for threads, session in sessions.items():
-                found = self._time(lambda session=session: session.run(feeds), self.cores)  # type: ignore[misc]
-                known = best.get(threads, found)
-                best[threads] = Timing(
-                    row_s=min(known.row_s, found.row_s), runs_per_s=max(known.runs_per_s, found.runs_per_s)
-                )
-        return best.pop(1), best
+        chosen = session
+        for threads in candidates(self.cores):
+            other = make(threads)
+            for _ in range(_ROUNDS):
+                for timed_one in (session, other):
+                    found = self._time(partial(timed_one.run, feeds), self.cores)
+                    known = best.get(timed_one.threads, found)
+                    best[timed_one.threads] = Timing(
+                        row_s=min(known.row_s, found.row_s),
+                        runs_per_s=max(known.runs_per_s, found.runs_per_s),
+                    )
+            others = {count: timing for count, timing in best.items() if count > 1}
+            taken = decide(best[1], others)
+            if taken != chosen.threads:
+                chosen = other if taken == threads else session
+        return chosen, described(chosen.threads, self.cores, best[1], others)
 
 
 def _differs(replay: Callable[[GraphSession], str], session: GraphSession) -> str:

@@ -144,6 +144,17 @@ def test_small_models_and_lone_cores_are_not_measured() -> None:
     assert told.ran == []
 
 
+def test_a_model_that_only_seemed_slow_gets_no_second_session() -> None:
+    told = _Told(t1=Timing(row_s=0.0049, runs_per_s=400.0), t2=Timing(row_s=1e-4, runs_per_s=1e6))
+    placed = told.devices().place("d", told.make, lambda session: _curve(0.02), _holds, ROW)
+    assert (told.made, told.ran, placed.session.threads, placed.note) == (
+        [1],
+        [1],
+        1,
+        "the CPU was asked for",
+    )
+
+
 def test_a_fixed_number_is_taken_unmeasured() -> None:
     told = _Told(t1=ONE, t3=Timing(row_s=0.02, runs_per_s=1.0))
     placed = told.devices(wanted=3).place("d", told.make, told.measure, _holds, ROW)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +156,19 @@ def test_a_head_that_was_evicted_is_let_go_of_and_comes_back() -> None:
     asyncio.run(asyncio.wait_for(work(), 60))
 
 
+def _loads_have_let_go(threads: ThreadPoolExecutor) -> None:
+    """Wait until every thread that loads has begun another job, so that none holds its last result."""
+    meeting = threading.Barrier(threads._max_workers)
+    for job in [threads.submit(meeting.wait, 20) for _ in range(threads._max_workers)]:
+        job.result(20)
+
+
 def test_weights_are_held_once() -> None:
     async def work() -> None:
         sources = _heads(3)
         bench = Bench(*sources)
         await bench.plane.infer_many([bench.plane.resolve(item.name) for item in sources], {"x": ROW})
-        await asyncio.to_thread(bench.residency._threads.submit(lambda: None).result, 20)
+        await asyncio.to_thread(_loads_have_let_go, bench.residency._threads)
         assert [item for item in gc.get_objects() if isinstance(item, Head)] == []
         bench.close()
 

@@ -169,7 +169,7 @@ def test_weights_are_held_once() -> None:
         bench = Bench(*sources)
         await bench.plane.infer_many([bench.plane.resolve(item.name) for item in sources], {"x": ROW})
         await asyncio.to_thread(_loads_have_let_go, bench.residency._threads)
-        assert [item for item in gc.get_objects() if isinstance(item, Head)] == []
+        assert [item for item in gc.get_objects() if type(item) is Head] == []
         bench.close()
 
     gc.collect()

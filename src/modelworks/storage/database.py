@@ -149,13 +149,29 @@ class Database:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver's own implicit BEGIN is switched off: transactions begin in _begin_sqlite only.
     connection.isolation_level = None
-    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    mode = _keep_log(connection)
     if mode != "wal":
         raise sqlite3.OperationalError(
             "it cannot keep a write-ahead log; put MODELWORKS_HOME on a local disk"
         )
     for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MS}"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _keep_log(connection: sqlite3.Connection) -> str:
+    """Ask for the write-ahead log; returns the mode the file is in.
+
+    While others do the same to a new file SQLite says at once that it is locked: here it waits for nobody by itself.
+    """
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0, 0.05))  # noqa: S311
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -23,13 +23,20 @@ from modelworks.packaging.report.figures import (
 )
 from modelworks.packaging.sources import public_name, without_secrets
 
+OWN_STEPS = (
+    "Steps made for this model alone. What tasks share (reading the table; for samples embedding and heads) is on the "
+    "bill of the order, with this task's share of it: mw cost."
+)
+
 
 def render_model_report(data: Mapping[str, Any]) -> str:
     """Return the static HTML report of one model; see ``packaging.report`` for the data."""
     data = without_secrets(data)
     task, evaluation, fit = mapping(data, "task"), mapping(data, "evaluation"), mapping(data, "fit")
+    bill = making.cost_section(mapping(data, "cost"))
+    bill += page.note(OWN_STEPS) if bill else ""
     title = str(data.get("title") or task.get("name") or "Model")
-    verdict, cost = mapping(data, "verdict"), mapping(data, "cost")
+    verdict = mapping(data, "verdict")
     columns = entries(data, "columns")
     targets = _targets(task)
     created = str(data.get("created", ""))
@@ -46,7 +53,7 @@ def render_model_report(data: Mapping[str, Any]) -> str:
         ("guard", "What the guard found", making.guard_section(entries(data, "guard"))),
         ("candidates", "What was tried", making.members_section(fit, str(evaluation.get("kind", "")))),
         ("columns", "The table", making.columns_section(mapping(data, "profile"), columns, targets)),
-        ("cost", "What it cost", making.cost_section(cost)),
+        ("cost", "What it cost", bill),
         (
             "use",
             "How to use it",
@@ -117,7 +124,8 @@ def _tiles(data: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[tuple
             (
                 "Cost",
                 duration(cost["cpu_s"]),
-                "of CPU" + (f", {money(total, cost.get('currency', ''))}" if is_number(total) else ""),
+                "of CPU, its own steps"
+                + (f", {money(total, cost.get('currency', ''))}" if is_number(total) else ""),
             )
         )
     return found

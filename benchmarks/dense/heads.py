@@ -260,7 +260,7 @@ def engine(count: int, sessions: int = 100) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    from modelworks.serving.server import new_loop
+    from modelworks.serving.foreground import new_loop
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(serve(int(sys.argv[1]), 5.0))

@@ -31,7 +31,7 @@ from benchmarks.serving.sentences import NAME, texts, write_sentences
 _START = """
 import sys
 from modelworks.serving import supervisor
-from modelworks.serving.server import main
+from modelworks.serving.foreground import main
 if not {shared}:
     supervisor.weights_folder = lambda state: None
 sys.exit(main(supervisor.from_json(sys.stdin.buffer.read())))

@@ -18,8 +18,9 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from modelworks.core.signature import Signature, Tensor
+from modelworks.serving.foreground import new_loop
 from modelworks.serving.model import MemorySource, ModelSource
-from modelworks.serving.server import Address, Server, new_loop
+from modelworks.serving.server import Address, Server
 from modelworks.serving.settings import ServeSettings
 
 _ELEMENTS = {

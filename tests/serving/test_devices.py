@@ -20,12 +20,12 @@ from modelworks.compute.runtime import GraphSession, cuda_lacking
 from modelworks.core.errors import UsageError
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.devices import Devices, compare
+from modelworks.serving.foreground import main
 from modelworks.serving.loading import Loader, LoadLimits
 from modelworks.serving.metrics import exposition
 from modelworks.serving.model import MemorySource
 from modelworks.serving.packages import package_source
 from modelworks.serving.proofs import Proofs
-from modelworks.serving.server import main
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.work import Work
 

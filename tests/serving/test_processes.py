@@ -33,7 +33,7 @@ _START = """
 import json, sys
 from pathlib import Path
 from modelworks.core.errors import ModelworksError
-from modelworks.serving.server import main
+from modelworks.serving.foreground import main
 from modelworks.serving.supervisor import from_json
 try:
     sys.exit(main(from_json(sys.stdin.buffer.read())))

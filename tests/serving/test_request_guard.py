@@ -34,7 +34,7 @@ def nan_answers() -> MemorySource:
     return source("sum", graph(nodes, inputs, outputs, constants), inputs, outputs)
 
 
-def slow_answers(size: int = 500, products: int = 20) -> MemorySource:
+def slow_answers(size: int = 500, products: int = 120) -> MemorySource:
     """The adder's inputs, after a chain of matrix products that depends on them."""
     inputs = [Tensor(name="numbers", datatype="FP32", shape=(-1, 3), columns=("c0", "c1", "c2"))]
     outputs = [Tensor(name="prediction", datatype="FP32", shape=(-1,))]

@@ -7,7 +7,8 @@ import os
 import signal
 from pathlib import Path
 
-from modelworks.serving.server import Server, new_loop, spare_the_requests
+from modelworks.serving.foreground import new_loop, spare_the_requests
+from modelworks.serving.server import Server
 from modelworks.serving.settings import ServeSettings
 
 

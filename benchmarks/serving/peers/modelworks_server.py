@@ -12,8 +12,9 @@ from pathlib import Path
 from modelworks.compute.feeds import pack_rows
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.signature import Signature
+from modelworks.serving.foreground import new_loop, spare_the_requests
 from modelworks.serving.model import MemorySource
-from modelworks.serving.server import Server, new_loop, spare_the_requests
+from modelworks.serving.server import Server
 from modelworks.serving.settings import ServeSettings
 
 TEXTS = (

@@ -96,7 +96,7 @@ class Serving:
 
             address = "" if ray == "local" else ray
             return ray_application.main(settings, told, replicas=replicas, address=address)
-        from modelworks.serving.server import main
+        from modelworks.serving.foreground import main
 
         return main(settings, told)
 
@@ -245,7 +245,8 @@ class Serving:
 
     def _offline(self, act: Callable[[Deployments], Awaitable[T]]) -> T:
         """Do an act without a running server: proven and recorded now, in effect at the next start."""
-        from modelworks.serving.server import Server, new_loop
+        from modelworks.serving.foreground import new_loop
+        from modelworks.serving.server import Server
 
         settings, _ = serve_settings(
             self._workspace.home, (), self._workspace.settings.serving, os.environ, {"grpc": False}

@@ -112,7 +112,3 @@ class VersionCounts:
         """Count an error."""
         self.requests += 1
         self.errors[code] = self.errors.get(code, 0) + 1
-
-    @property
-    def error_count(self) -> int:
-        return sum(self.errors.values())

@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from modelworks.compute.runtime import GraphSession, cuda_lacking
 from modelworks.core.errors import ModelworksError, UsageError
 from modelworks.core.signature import Signature
-from modelworks.packaging.golden import TOLERANCE, Answering, answer_rows, differences
+from modelworks.packaging.golden import Answering, answer_rows, differences
 from modelworks.serving.curve import LatencyCurve
-from modelworks.serving.tensors import Array
+from modelworks.serving.tensors import Array, same_values
 from modelworks.serving.thread_choice import ThreadChoice
 
 _log = logging.getLogger("modelworks.serving")
@@ -184,13 +182,6 @@ def as_on_cpu(graph: Answering, cpu: Answering, samples: list[dict[str, Array]])
     for feeds in samples:
         expected = cpu.run(feeds)
         for name, found in graph.run(feeds).items():
-            other = expected[name]
-            if found.dtype.kind == "f":
-                same = found.shape == other.shape and np.allclose(
-                    found, other, rtol=TOLERANCE["relative"], atol=TOLERANCE["absolute"], equal_nan=True
-                )
-            else:
-                same = bool(np.array_equal(found, other))
-            if not same:
+            if not same_values(found, expected[name]):
                 return f"'{name}' differs from the CPU's answer"
     return ""

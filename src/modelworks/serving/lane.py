@@ -60,7 +60,6 @@ class LaneCounts:
     inline_runs: int = 0
     busy_s: float = 0.0
     refused: int = 0
-    expired: int = 0
 
 
 class Job:
@@ -227,7 +226,6 @@ class Lane:
 
     def _expire(self, work: Work) -> None:
         if not work.settled:
-            self.counts.expired += 1
             work.settle(None, DeadlinePassed(f"Model '{self.name}': the deadline passed while waiting."))
 
     def expire(self, now: float) -> None:

@@ -166,18 +166,11 @@ class WorkerPool:
         for job in list(self._running):
             for work in (work for batch in job.batches for work in batch):
                 if work.deadline < now and not work.settled:
-                    job.lane.counts.expired += 1
                     work.settle(
                         None, DeadlinePassed(f"Model '{job.lane.name}': the deadline passed during the run.")
                     )
         if (self._lanes or self._running) and not self._closed:
             self._sweep = self._loop.call_later(_SWEEP_S, self._sweep_deadlines)
-
-    def longest_run_s(self) -> float:
-        """Return for how long the oldest run has been going (0.0 if none runs)."""
-        now = monotonic()
-        runs = (job.batches[job.begun - 1] for job in self._running if job.begun)
-        return max((now - batch[0].started for batch in runs if batch), default=0.0)
 
     def close(self) -> None:
         """Refuse what waits and let the threads end after their current run."""

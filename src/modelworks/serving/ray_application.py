@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 from modelworks.core.errors import MissingExtra, ModelworksError, UsageError
 from modelworks.serving.access import Access
 from modelworks.serving.errors import NotReady, RequestTooLarge
+from modelworks.serving.foreground import welcome
 from modelworks.serving.journal import Journal
 from modelworks.serving.rest.message import Head, Response, request_id
 from modelworks.serving.rest.statuses import error_response
 from modelworks.serving.running import forget, record
-from modelworks.serving.server import Server, welcome
+from modelworks.serving.server import Server
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.supervisor import from_json, to_json
 

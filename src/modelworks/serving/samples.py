@@ -11,7 +11,7 @@ from modelworks.compute.feeds import pack_rows
 from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import ModelworksError
 from modelworks.core.signature import Signature, Tensor
-from modelworks.serving.tensors import DTYPES, Array
+from modelworks.serving.tensors import DTYPES, Array, same_values
 
 
 def sample_feeds(signature: Signature, examples: Mapping[str, Any] | None) -> list[dict[str, Array]]:
@@ -56,13 +56,7 @@ def stacks(session: GraphSession, signature: Signature, samples: list[dict[str, 
     except Exception:
         return False
     return all(
-        _same(answer[name], both[name][row : row + 1]) for row, answer in enumerate(alone) for name in answer
+        same_values(answer[name], both[name][row : row + 1], relative=1e-3)
+        for row, answer in enumerate(alone)
+        for name in answer
     )
-
-
-def _same(one: Array, other: Array) -> bool:
-    if one.shape != other.shape:
-        return False
-    if one.dtype.kind == "f":
-        return np.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
-    return bool(np.array_equal(one, other))

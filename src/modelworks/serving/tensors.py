@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelworks.core.signature import Tensor
+from modelworks.packaging.golden import TOLERANCE
 from modelworks.serving.errors import BadRequest
 
 Array = npt.NDArray[Any]
@@ -67,6 +68,16 @@ _FLAT: dict[str, msgspec.json.Decoder[Any]] = {
     )
     for name in DTYPES
 }
+
+
+def same_values(one: Array, other: Array, *, relative: float = TOLERANCE["relative"]) -> bool:
+    """Say whether two answers agree: floats within the tolerance of golden examples, all else exactly."""
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind == "f":
+        return np.allclose(one, other, rtol=relative, atol=TOLERANCE["absolute"], equal_nan=True)
+    # Texts come as objects from one runtime and with a width from another.
+    return bool(np.array_equal(one.astype(object), other.astype(object)))
 
 
 def datatype_of(values: Array) -> str:

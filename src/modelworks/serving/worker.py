@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from modelworks.core.errors import ModelworksError
-from modelworks.serving.server import Address, Server, new_loop, run
+from modelworks.serving.foreground import new_loop, run
+from modelworks.serving.server import Address, Server
 from modelworks.serving.supervisor import from_json
 from modelworks.serving.weights import SharedWeights
 

@@ -15,7 +15,7 @@ from modelworks.serving.heads.embeddings import EmbeddingCache, row_keys
 from modelworks.serving.heads.split import EMBEDDING, Head
 from modelworks.serving.heads.stack import HeadBlock, HeadStack
 from modelworks.serving.model import Answer
-from modelworks.serving.tensors import Array
+from modelworks.serving.tensors import Array, same_values
 from modelworks.serving.work import Outcome, Work, finite
 
 
@@ -149,13 +149,6 @@ def agrees(runner: BackboneRunner, head: Head, fused: GraphSession, samples: lis
     for feeds in samples:
         expected = fused.run(feeds)
         found = stack.answer(place, runner.embed(feeds))
-        for name, array in found.items():
-            other = expected[name]
-            if array.shape != other.shape:
-                return False
-            if array.dtype.kind == "f":
-                if not np.allclose(array, other, rtol=1e-4, atol=1e-5):
-                    return False
-            elif not np.array_equal(array.astype(object), other.astype(object)):
-                return False
+        if not all(same_values(array, expected[name]) for name, array in found.items()):
+            return False
     return bool(samples)

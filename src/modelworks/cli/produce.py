@@ -23,7 +23,12 @@ Source = Annotated[
     ),
 ]
 Targets = Annotated[
-    list[str], typer.Option("--target", "-t", help="Column to predict; repeat for a multi-label task.")
+    list[str],
+    typer.Option(
+        "--target",
+        "-t",
+        help="Column to predict; repeat for a multi-label task. Samples with a label need none.",
+    ),
 ]
 Kind = Annotated[str, typer.Option(help="binary, multiclass, regression, multilabel, anomaly or forecast.")]
 Modality = Annotated[
@@ -104,6 +109,9 @@ def produce(
         **read_options(kinds, reading, query),
     )  # fmt: skip
     service = Service.open(slots=slots, memory=memory)
+    if not target and not _is_order(source):
+        target = [service.only_target(source, settings)]
+        terminal.say(f"target: {target[0]} (found beside the samples; --target names another)")
     order = _order(service, source, target, name, settings)
     if dry_run:
         terminal.result(service.plan(order), plan_table)
@@ -127,12 +135,6 @@ def _order(service: Service, source: str, target: list[str], name: str, settings
                 hint=f"write it into {source}, then: mw produce {source}",
             )
         return service.read_order(Path(source))
-    if not target:
-        raise UsageError(
-            f"Which column of '{source}' shall be predicted?",
-            code="MW1304",
-            hint=f"mw produce {source} --target COLUMN (mw data show {source} lists the columns)",
-        )
     return service.single(source, target, name=name, settings=settings)
 
 

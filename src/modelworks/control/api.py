@@ -219,7 +219,7 @@ class Order:
 
 def produce(
     data: Any,
-    target: str | Sequence[str],
+    target: str | Sequence[str] = "",
     *,
     name: str = "",
     home: str | Path | None = None,
@@ -231,7 +231,8 @@ def produce(
 
     Args:
         data: Path, URL, or a pandas, polars or Arrow table.
-        target: Column to predict; several make one multi-label task.
+        target: Column to predict; several make one multi-label task. Images, series and texts beside a column ``label``
+            need none.
         name: Name of the model.
         home: Folder of the installation; ``MODELWORKS_HOME`` by default.
         slots: Jobs side by side.
@@ -245,8 +246,9 @@ def produce(
         InputError: The table or the task cannot be used.
     """
     service = Service.open(home=Path(home) if home is not None else None, slots=slots, memory=memory)
-    targets = [target] if isinstance(target, str) else list(target)
     source, kept = service.source_of(data)
+    target = target or service.only_target(source, settings)
+    targets = [target] if isinstance(target, str) else list(target)
     order = service.single(source, targets, name=name or ("" if kept else "table"), settings=settings)
     return Result(service.produce(order, strict=True).lines[0], service)
 

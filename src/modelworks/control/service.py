@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
@@ -218,25 +217,19 @@ class Service:
 
     def data_show(self, source: Any, reading: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return how a table or samples are read: columns, kinds with reasons, warnings, rows set aside, statistics."""
-        from modelworks.data import ingest, open_table, profile
-        from modelworks.production.fitting import finite
-        from modelworks.production.reading import read_options, read_source
+        from modelworks.control.looking import look_at
 
-        settings = dict(reading or {})
-        options = {
-            **settings.get("reading", {}),
-            **{k: settings[k] for k in ("kinds", "query", "file_column") if k in settings},
-        }
-        files = Path(settings["files"]).expanduser() if settings.get("files") else None
-        with tempfile.TemporaryDirectory(prefix="modelworks-") as name:
-            folder = Path(name)
-            if isinstance(source, str | Path):
-                report = read_source(source, folder, options, files=files)
-            else:
-                report = dict(ingest(source, folder, read_options(options)))
-            table, schema = open_table(folder)
-            described: dict[str, Any] = finite(profile(table, schema, ()))
-        return {"source": str(source), "report": finite(report), **schema.to_json(), "profile": described}
+        return look_at(source, reading or {})
+
+    def only_target(self, source: Any, reading: Mapping[str, Any] | None = None) -> str:
+        """Return the one thing that samples can be asked: ``label``, beside images, series or texts.
+
+        Raises:
+            TaskError: There are columns to choose from; the message names them.
+        """
+        from modelworks.control.looking import only_target
+
+        return only_target(source, reading or {})
 
     # Packages and models
 

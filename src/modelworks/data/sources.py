@@ -81,9 +81,18 @@ def local_file(source: str | Path, options: ReadOptions) -> LocalFile:
             else f"'{path.name}' is not a file.",
             code="MW1112",
             where=str(source),
-            hint="give one file",
+            hint=_one_of(path),
         )
     return LocalFile(real, path.name)
+
+
+def _one_of(folder: Path) -> str:
+    """Return advice that names a few of the files that could be meant."""
+    if not folder.is_dir():
+        return "give one file"
+    held = sorted(item.name for item in folder.iterdir() if item.is_file() and not item.name.startswith("."))
+    some = ", ".join(f"'{folder.name}/{name}'" for name in held[:4]) + (", ..." if len(held) > 4 else "")
+    return f"give one file: {some}" if held else "it is empty: give one file"
 
 
 def _check_roots(path: Path, real: Path, options: ReadOptions) -> None:

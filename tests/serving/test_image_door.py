@@ -73,6 +73,18 @@ def test_encoded_images_pixels_and_data_urls_are_answered_alike(served: Any, for
         assert answer["predictions"][0]["prediction"] == pytest.approx(60, abs=1)
 
 
+def test_an_image_is_explained_by_its_fields(served: Any) -> None:
+    pixels = [[[240, 240, 240] if row < 3 else [0, 0, 0]] * 8 for row in range(6)]
+    status, answer, _ = served.request(
+        "POST", "/v1/models/brightness/predict", {"rows": [{"photo": pixels}], "explain": True}
+    )
+    assert status == 200, answer
+    found = answer["explanations"][0]
+    assert found["prediction"] == found["base"] == 120
+    for item in found["contributions"]:
+        assert item["contribution"] * (1 if item["box"][1] < 0.49 else -1) > 0, item
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -103,10 +103,28 @@ def test_rows_that_are_far_too_wide_or_empty_are_refused(served: Any) -> None:
         assert predict(served, "length", rows)[0] == 400
 
 
-def test_samples_have_no_columns_to_explain_by(served: Any) -> None:
-    status, answer = predict(served, "length", [{"review": "good"}], explain=True)
-    assert status == 400
-    assert answer["error"].startswith("MW1420")
+def test_a_text_is_explained_by_its_words(served: Any) -> None:
+    status, answer = predict(served, "length", [{"review": "very good, yes"}], explain=True)
+    assert status == 200, answer
+    found = answer["explanations"][0]
+    worth = {item["column"]: item["contribution"] for item in found["contributions"]}
+    assert worth == pytest.approx({"very": 5, "good,": 6, "yes": 3}) and found["base"] == 0
+
+
+def test_a_series_is_explained_by_its_stretches(served: Any) -> None:
+    rows = [{"signal": [[1, 2, 3, 4], [4, 5, 6, 7]]}]
+    status, answer = predict(served, "known", rows, explain=True)
+    assert status == 200, answer
+    assert {item["contribution"] for item in answer["explanations"][0]["contributions"]} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"), [([{"review": ""}], "empty text"), ([{"review": "a"}] * 3, "at most 2 are")]
+)
+def test_what_cannot_be_explained_gets_a_cause(served: Any, rows: Any, text: str) -> None:
+    status, answer = predict(served, "length", rows, explain=True)
+    assert status == 400 and answer["error"].startswith("MW1420")
+    assert text in answer["error"]
 
 
 def test_texts_are_logged_as_texts_and_series_as_values(tmp_path: Path) -> None:

@@ -52,7 +52,10 @@ def predict(
 def explain(
     terminal: Terminal,
     package: PackagePath,
-    row: Annotated[str, typer.Option(help="The row as JSON, or the number of a golden example.")] = "0",
+    row: Annotated[
+        str, typer.Option(help="The row as JSON, the number of a golden example, or an image's file.")
+    ] = "0",
+    out: Annotated[Path | None, typer.Option(help="Write a page (HTML) to look at here.")] = None,
 ) -> None:
     """Say what moved the answer for one row, computed through the shipped graph."""
     from modelworks.cli.tables_shown import explanation_table
@@ -60,4 +63,7 @@ def explain(
 
     if not row.strip():
         raise UsageError("--row is empty.", code="MW1306", hint="--row '{\"age\": 31}' or --row 0")
-    terminal.result(Service.open().explain(package, row), explanation_table)
+    found = Service.open().explain(package, row, out=out)
+    if out is not None:
+        terminal.say(f"page: {out}")
+    terminal.result(found, explanation_table)

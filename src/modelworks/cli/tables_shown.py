@@ -227,6 +227,9 @@ def packages_table(packages: Sequence[Mapping[str, Any]]) -> Any:
     return table("package", "model", "order", "made (UTC)", rows=rows)
 
 
+_MOST_PARTS = 20
+
+
 def explanation_table(data: Mapping[str, Any]) -> Group:
     """Return why a row got its answer."""
     rows = [
@@ -235,8 +238,11 @@ def explanation_table(data: Mapping[str, Any]) -> Group:
             item["value"] if item["value"] not in (None, "") else "(missing)",
             f"{item['contribution']:+.4g}",
         )
-        for item in data["contributions"]
+        for item in data["contributions"][:_MOST_PARTS]
     ]
+    if len(data["contributions"]) > _MOST_PARTS:
+        rest = sum(item["contribution"] for item in data["contributions"][_MOST_PARTS:])
+        rows.append((f"{len(data['contributions']) - _MOST_PARTS} more", "", f"{rest:+.4g}"))
     what = f"p({data['class']})" if data["class"] else "prediction"
     base = data.get("base_is", "a typical row")
     head = f"{data['model']}: {what} = {data['prediction']:.4g}; {base} has {data['base']:.4g}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from dataclasses import dataclass
@@ -75,6 +76,19 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Pixels:
         raise DataError(
             f"The bytes are not a readable image ({type(error).__name__}).", code="MW1160"
         ) from error
+
+
+def small_picture(pixels: Pixels, side: int = 460) -> dict[str, Any]:
+    """Return an image ``[height, width, 3]`` for a page: ``{media, data: base64, width, height}``."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side))
+    written = io.BytesIO()
+    image.save(written, format="JPEG", quality=85)
+    width, height = image.size
+    data = base64.b64encode(written.getvalue()).decode()
+    return {"media": "image/jpeg", "data": data, "width": width, "height": height}
 
 
 def thumbnail(data: bytes, side: int) -> tuple[bytes, str]:

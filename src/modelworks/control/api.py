@@ -84,9 +84,20 @@ class Model:
             return polars.from_arrow(answers)
         return answers
 
-    def explain(self, row: Mapping[str, Any] | int = 0) -> dict[str, Any]:
-        """Say what moved the answer for one row (or a golden example of the package, by number)."""
-        return self._asker.explain(str(row) if isinstance(row, int) else json.dumps(row))
+    def explain(
+        self, row: Mapping[str, Any] | int | str | Path = 0, *, out: str | Path | None = None
+    ) -> dict[str, Any]:
+        """Say what moved the answer for one row.
+
+        Args:
+            row: The row, the number of a golden example of the package, or the file of an image.
+            out: Also write a static page to look at here.
+
+        Raises:
+            UsageError: The row is none of these, or empty.
+        """
+        text = json.dumps(row) if isinstance(row, Mapping) else str(row)
+        return self._asker.explain(text, out=Path(out) if out is not None else None)
 
     def verify(self) -> dict[str, Any]:
         """Replay the golden examples in a limited clean process.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,12 @@ def open_named(workspace: Workspace, name: str, *, signed: bool = True) -> Packa
         code="MW4211",
         hint="mw model list",
     )
+
+
+def _texts(texts: Sequence[str]) -> npt.NDArray[Any]:
+    import numpy as np
+
+    return np.array(texts, dtype=object)
 
 
 @dataclass(frozen=True)
@@ -192,33 +199,28 @@ class Asker:
         """Whether the model reads images, texts or series, and not rows of columns."""
         return any(tensor.payload for tensor in self.package.signature.inputs)
 
-    def explain(self, row: str) -> dict[str, Any]:
+    def explain(self, row: str, *, out: Path | None = None) -> dict[str, Any]:
         """Say what moved the answer for one row against the package's typical rows.
 
         Args:
-            row: JSON object, or the number of a golden example.
+            row: JSON object, the number of a golden example, or the file of an image.
+            out: Also write a static page to look at here.
+
+        Returns:
+            ``{model, row, class}`` and what ``evaluation.explain`` returns.
 
         Raises:
-            UsageError: It is neither.
+            UsageError: It is none of them.
         """
         from modelworks.compute.feeds import pack_rows
-        from modelworks.control.explaining_series import explain_series, of_series
         from modelworks.evaluation import explain
 
         examples = self.package.examples["rows"]
         values = self._row(row, examples)
         signature = self.package.signature
-        if of_series(signature):
-            found = explain_series(signature, self._session.run_batched, pack_rows(signature, [values]))
-            answer = found["answer"]
-            name = signature.classes[answer] if signature.classes else ""
-            return {"model": self.package.manifest.name, "row": values, "class": name, **found}
         if self.samples:
-            raise UsageError(
-                "Only rows of columns and series are explained one by one.",
-                code="MW1343",
-                hint="the report of the package shows the samples that look most alike",
-            )
+            found, shown, seen = self._explain_sample(values)
+            return self._explained(found, shown, seen, out)
         typical = [example for example in examples[:-GOLDEN_MADE_UP] if example != values] or examples[:1]
 
         def unpacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -233,9 +235,45 @@ class Asker:
             return self.outputs(columns, len(next(iter(columns.values()))))
 
         (found,) = explain(predict, unpacked([values]), unpacked(typical))
-        answer = found["answer"]
-        name = signature.classes[answer] if answer is not None and signature.classes else ""
-        return {"model": self.package.manifest.name, "row": values, "class": name, **found}
+        return self._explained(found, values, {}, out)
+
+    def _explained(
+        self, found: Mapping[str, Any], row: Mapping[str, Any], seen: Mapping[str, Any], out: Path | None
+    ) -> dict[str, Any]:
+        from modelworks.packaging import render_explanation
+
+        answer, classes = found["answer"], self.package.signature.classes
+        name = classes[answer] if answer is not None and classes else ""
+        explained = {"model": self.package.manifest.name, "row": row, "class": name, **found}
+        if out is not None:
+            fresh = out.with_name(f".{out.name}.{os.getpid()}")
+            fresh.write_text(render_explanation({**explained, **seen}), encoding="utf-8")
+            fresh.replace(out)
+        return explained
+
+    def _explain_sample(
+        self, values: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Mapping[str, Any], dict[str, Any]]:
+        """Return what explains an image, a text or a series, how the row is named and what a page shows of it."""
+        from modelworks.compute.feeds import pack_rows
+        from modelworks.compute.payloads import image_pixels
+        from modelworks.compute.pixels import small_picture
+        from modelworks.evaluation.sample_explanation import explain_image, explain_text
+        from modelworks.evaluation.series_explanation import explain_series, of_series
+
+        signature = self.package.signature
+        if of_series(signature):
+            feeds = pack_rows(signature, [values])
+            return explain_series(signature, self._session.run_batched, feeds), values, {}
+        (name,) = signature.columns
+        if any(tensor.name == PIXELS for tensor in signature.inputs):
+            pixels = image_pixels(values.get(name))
+            found = explain_image(pixels, lambda images: self._session.run_batched({PIXELS: images}))
+            height, width, _ = pixels.shape
+            return found, {name: f"{width} x {height} pixels"}, {"picture": small_picture(pixels)}
+        text = str(values.get(name) or "")
+        found = explain_text(text, lambda texts: self.outputs({name: _texts(texts)}, len(texts)))
+        return found, values, {"text": text}
 
     def _row(self, text: str, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if text.strip().isdigit():
@@ -245,6 +283,8 @@ class Asker:
                     f"The package has {len(examples)} golden examples, counted from 0.", code="MW1328"
                 )
             return dict(examples[number])
+        if any(tensor.name == PIXELS for tensor in self.package.signature.inputs) and Path(text).is_file():
+            return {self.package.signature.columns[0]: Path(text).read_bytes()}
         try:
             values = json.loads(text)
         except ValueError as error:

@@ -321,9 +321,9 @@ class Service:
         """Answer every row of a table."""
         return self.load(name).answer_table(source)
 
-    def explain(self, name: str, row: str) -> dict[str, Any]:
-        """Say what moved the answer for one row."""
-        return self.load(name).explain(row)
+    def explain(self, name: str, row: str, *, out: Path | None = None) -> dict[str, Any]:
+        """Say what moved the answer for one row; ``out`` is written as a static page to look at."""
+        return self.load(name).explain(row, out=out)
 
     # Memory and the bill
 

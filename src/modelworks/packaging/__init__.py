@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from modelworks.packaging.overview import show
     from modelworks.packaging.package import Package, TrustPolicy, open_package
     from modelworks.packaging.replay import Replayed, ReplayLimits, inspect_graph
-    from modelworks.packaging.report import render_model_report, render_order_report
+    from modelworks.packaging.report import render_explanation, render_model_report, render_order_report
 
 _HOMES = {
     "build": "builder", "diff": "difference", "diff_text": "difference", "export": "exporters", "pack": "exporters",
     "unpack": "exporters", "GraphLimits": "inspection", "SigningKey": "keys", "trust_key_file": "keys",
     "trusted_keys": "keys", "Manifest": "manifest", "show": "overview", "Package": "package", "TrustPolicy": "package",
     "open_package": "package", "ReplayLimits": "replay", "Replayed": "replay", "inspect_graph": "replay",
-    "render_model_report": "report", "render_order_report": "report",
+    "render_explanation": "report", "render_model_report": "report", "render_order_report": "report",
 }  # fmt: skip
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "inspect_graph",
     "open_package",
     "pack",
+    "render_explanation",
     "render_model_report",
     "render_order_report",
     "show",

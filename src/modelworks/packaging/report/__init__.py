@@ -57,7 +57,8 @@ Order report::
 
 from __future__ import annotations
 
+from modelworks.packaging.report.explanation import render_explanation
 from modelworks.packaging.report.model import render_model_report
 from modelworks.packaging.report.order import render_order_report
 
-__all__ = ["render_model_report", "render_order_report"]
+__all__ = ["render_explanation", "render_model_report", "render_order_report"]

@@ -183,9 +183,13 @@ def _content(item: Mapping[str, Any]) -> str:
 
 
 def _picture(item: Mapping[str, Any], key: str) -> str:
-    found = mapping(item, key)
-    data, media = str(found.get("data", "")), str(found.get("media", ""))
-    if media not in _MEDIA or len(data) > _LONGEST_PICTURE or not _PICTURE.fullmatch(data):
-        return ""
+    source = picture_source(mapping(item, key))
     words = "heat map: where it is strange" if key == "heat" else str(item.get("truth") or "sample")
-    return f'<img src="data:{media};base64,{data}" alt="{escaped(words)}" class="thumb">'
+    return f'<img src="{source}" alt="{escaped(words)}" class="thumb">' if source else ""
+
+
+def picture_source(picture: Mapping[str, Any]) -> str:
+    """Return the ``data:`` URL of a picture ``{media, data}``; empty unless it is a plain small one."""
+    data, media = str(picture.get("data", "")), str(picture.get("media", ""))
+    plain = media in _MEDIA and len(data) <= _LONGEST_PICTURE and _PICTURE.fullmatch(data)
+    return f"data:{media};base64,{data}" if plain else ""

@@ -204,11 +204,10 @@ class FriendlyRoutes:
     ) -> None:
         async def explain() -> None:
             try:
-                explanations = await self._explainer.explain(target, feeds)
+                explanations = await self._explainer.explain(target, feeds, bytes(asked.rows))
+                self._reply(call, target, asked, answer, explanations)
             except Exception as error:
                 self._application.fail(call, error)
-            else:
-                self._reply(call, target, asked, answer, explanations)
 
         self._later(call, explain())
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from modelworks.core.errors import UsageError
 from modelworks.core.signature import Signature, Tensor
+from modelworks.evaluation.explanation import explain
+from modelworks.evaluation.sample_explanation import one_answer
 
 STRETCHES, MOST_PARTS = 12, 48
 WALKS = 24
@@ -42,8 +44,6 @@ def explain_series(
     Raises:
         UsageError: A channel holds no value at all.
     """
-    from modelworks.evaluation import explain
-
     parts: list[tuple[str, Tensor, int, slice]] = []
     flat: dict[str, npt.NDArray[np.float32]] = {}
     shaped = [tensor for tensor in signature.inputs if len(tensor.shape) == 3]
@@ -69,7 +69,7 @@ def explain_series(
         for name, tensor, channel, spot in parts:
             absent = np.asarray(columns[name]) == 0
             given[tensor.name][absent, channel, spot] = flat[tensor.name][channel, spot]
-        return _one_answer(run(given))
+        return one_answer(run(given))
 
     here = {name: np.ones(1) for name, *_ in parts}
     (found,) = explain(predict, here, {name: np.zeros(WALKS) for name, *_ in parts})
@@ -85,11 +85,3 @@ def _spot(spot: slice, length: int, name: str) -> str:
     if name == "future":
         return f"{spot.start + 1} to {spot.stop} ahead"
     return f"{spot.start + 1} to {spot.stop} of {length}"
-
-
-def _one_answer(outputs: Outputs) -> Outputs:
-    if "score" in outputs:
-        return {"prediction": outputs["score"].reshape(-1)}
-    if "prediction" in outputs:
-        return {"prediction": outputs["prediction"].reshape(len(outputs["prediction"]), -1).mean(axis=1)}
-    return outputs

@@ -48,7 +48,7 @@ def test_a_journal_brings_back_its_state(tmp_path: Path) -> None:
         _deploy(journal, f"e{number % 2}", f"{number:064x}")
     again = Journal(path)
     assert again.endpoints == journal.endpoints
-    assert [act.sequence for act in again.acts] == [1, 2, 3, 4, 5]
+    assert [act.sequence for act in again.history()] == [1, 2, 3, 4, 5]
     assert path.stat().st_mode & 0o077 == 0
 
 
@@ -107,7 +107,7 @@ def test_two_processes_never_overwrite_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     journal = Journal(path)
-    assert len(journal.acts) == 80
+    assert journal.count == 80
     assert len(journal.endpoints["shared"].versions) == 80
     assert [version.number for version in journal.endpoints["shared"].versions] == [
         str(n) for n in range(1, 81)
@@ -139,11 +139,11 @@ def test_order_is_by_sequence_whatever_the_clock_says(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", clock)
     for jump in (0, -3600, 30 * 86400, 0):
         clock.jump(jump)
-        _deploy(journal, "a", f"{len(journal.acts):064x}")
+        _deploy(journal, "a", f"{journal.count:064x}")
     again = Journal(tmp_path / "j", clock)
-    assert [act.sequence for act in again.acts] == [1, 2, 3, 4]
+    assert [act.sequence for act in again.history()] == [1, 2, 3, 4]
     assert again.endpoints["a"].champion == "4"
-    assert again.acts[1].wall < again.acts[0].wall
+    assert again.history()[1].wall < again.history()[0].wall
 
 
 # -- the values --------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_two_admins_at_once_get_a_conflict_or_a_turn() -> None:
             item for item in outcomes if isinstance(item, Exception) and not isinstance(item, ModelworksError)
         ]
         journal = bench.deployments.journal
-        assert [act.sequence for act in journal.acts] == list(range(1, len(journal.acts) + 1))
+        assert [act.sequence for act in journal.history()] == list(range(1, journal.count + 1))
         assert bench.plane.routes["adder"].state == journal.endpoints["adder"]
         bench.close()
 
@@ -422,7 +422,7 @@ def test_workers_that_start_together_all_serve_what_one_of_them_recorded(tmp_pat
         for deployments in both:
             deployments.serve([adder()])
             assert set(deployments.plane.routes) == {"adder"}
-        assert len(Journal(path).acts) == 1
+        assert Journal(path).count == 1
         for bench in benches:
             bench.close()
 

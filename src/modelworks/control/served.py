@@ -26,7 +26,7 @@ def packages_to_serve(workspace: Workspace, models: Sequence[str]) -> list[Path]
     from modelworks.serving.journal import Journal
 
     path = workspace.home / "serving" / "deployments.jsonl"
-    acted = {act.endpoint for act in Journal(path).acts} if path.exists() else set()
+    acted = {act.endpoint for act in Journal(path).history()} if path.exists() else set()
     newest = workspace.catalog.names.newest(SPACE)
     if not newest and not acted:
         raise NotFound(

@@ -174,7 +174,7 @@ class Serving:
         return replace(result, lines=tuple(lines))
 
     def _deploy_once(self, line: LineResult, actor: str) -> dict[str, Any]:
-        acts = [act for act in self._journal().acts if act.endpoint == line.task]
+        acts = self._journal().history(line.task)
         try:
             if not any(act.verb == "deploy" and act.detail["digest"] == line.package for act in acts):
                 state = self.deploy(line.path, endpoint=line.task, actor=actor)
@@ -294,8 +294,7 @@ class Serving:
         state = find(journal.endpoints, name)
         acts = [
             {key: value for key, value in act.to_json().items() if key not in {"state", "endpoint"}}
-            for act in journal.acts
-            if act.endpoint == name
+            for act in journal.history(name)
         ]
         return {"endpoint": state.to_json(), "acts": acts}
 

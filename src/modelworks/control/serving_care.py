@@ -50,7 +50,7 @@ def look_at_serving(workspace: Workspace, *, strict: bool) -> list[Note]:
                 except ModelworksError as error:
                     found.append(("error", f"{named}: {error.message}", f"mw deploy {endpoint.name}"))
     count = len(journal.endpoints)
-    return found or [("ok", f"{count} endpoints from {len(journal.acts)} acts whose chain holds", "")]
+    return found or [("ok", f"{count} endpoints from {journal.count} acts whose chain holds", "")]
 
 
 def sweep_staged(workspace: Workspace, *, dry_run: bool) -> tuple[int, int]:

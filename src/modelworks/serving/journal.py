@@ -78,6 +78,11 @@ class Journal:
     """Append-only record of deployments, and the state that follows from it.
 
     Several processes may share one file: an act is appended under a lock after the acts of the others were read.
+    Memory holds the states, not the acts that led to them.
+
+    Attributes:
+        endpoints: Name -> current state.
+        count: How many acts were recorded.
 
     Args:
         path: The file; ``None`` keeps the record in memory.
@@ -86,7 +91,8 @@ class Journal:
 
     def __init__(self, path: Path | None, clock: Clock | None = None) -> None:
         self.endpoints: dict[str, Endpoint] = {}
-        self.acts: list[Act] = []
+        self.count = 0
+        self._unwritten: list[Act] = []
         self._path = path
         self._clock = clock or SystemClock()
         self._offset = 0
@@ -122,7 +128,7 @@ class Journal:
             wall = self._clock.wall()
             acts = [
                 Act(
-                    sequence=len(self.acts) + 1 + index,
+                    sequence=self.count + 1 + index,
                     wall=wall,
                     actor=change.actor,
                     verb=change.verb,
@@ -163,8 +169,20 @@ class Journal:
         self._offset += len(data)
         self._chain = chain
 
+    def history(self, endpoint: str = "") -> list[Act]:
+        """Return the acts that were taken in, oldest first: of one endpoint, or of all; read from the file again."""
+        if self._path is None:
+            acts = list(self._unwritten)
+        else:
+            with self._path.open("rb") as stream:
+                lines = stream.read(self._offset).splitlines()
+            acts = [_act(json.loads(line)["act"]) for line in lines]
+        return [act for act in acts if endpoint in ("", act.endpoint)]
+
     def _apply(self, act: Act) -> None:
-        self.acts.append(act)
+        self.count += 1
+        if self._path is None:
+            self._unwritten.append(act)
         if act.state is None:
             self.endpoints.pop(act.endpoint, None)
         else:
@@ -180,7 +198,7 @@ class Journal:
         for line in data.splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 break
-            act, chain = _parse(line, self._path, len(self.acts) + 1, self._chain)
+            act, chain = _parse(line, self._path, self.count + 1, self._chain)
             self._chain = chain
             self._offset += len(line)
             self._apply(act)
@@ -205,14 +223,18 @@ class Journal:
             yield
 
 
+def _act(data: dict[str, Any]) -> Act:
+    state = Endpoint.from_json(data["state"]) if data["state"] is not None else None
+    return Act(**{**data, "state": state})
+
+
 def _parse(line: bytes, path: Path, sequence: int, chain: str) -> tuple[Act, str]:
     try:
         data = json.loads(line)
         act = data["act"]
         if act["sequence"] != sequence or data["chain"] != digest_bytes(chain.encode() + canonical_json(act)):
             raise ValueError("the chain is broken")
-        state = Endpoint.from_json(act["state"]) if act["state"] is not None else None
-        return Act(**{**act, "state": state}), str(data["chain"])
+        return _act(act), str(data["chain"])
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"The deployment journal is damaged at act {sequence}: {error}."[:200],

@@ -120,7 +120,7 @@ class AdministrationRoutes:
         """Prometheus text, for all workers together."""
         return Response(200, exposition(await self._whole(self._state())), media=_TEXT.encode())
 
-    def show(self, call: Call) -> Response:
+    async def show(self, call: Call) -> Response:
         """The recorded state of an endpoint and the acts that led to it."""
         name = call.arguments["model"]
         endpoint = self._deployments.find(name)
@@ -132,8 +132,7 @@ class AdministrationRoutes:
                 "verb": act.verb,
                 "detail": act.detail,
             }
-            for act in self._deployments.journal.acts
-            if act.endpoint == name
+            for act in await asyncio.to_thread(self._deployments.journal.history, name)
         ]
         return Response(200, _ENCODE({"endpoint": endpoint.to_json(), "acts": acts}))
 

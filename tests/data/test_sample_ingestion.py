@@ -69,6 +69,16 @@ def test_a_zip_of_folders_has_labels_parts_and_bad_files(tmp_path: Path) -> None
     assert "duplicates_across" in codes
 
 
+def test_masks_beside_their_images_are_no_samples(tmp_path: Path) -> None:
+    files = {f"{kind}/{i}.jpg": _png(i) for kind in "ab" for i in range(2)}
+    masks = {"a/0_mask.png": _png(7), "b/1_SEG.png": _png(8)}
+    alone = {"b/white_mask.jpg": _png(9)}
+    table, _, report = _read(_zip(tmp_path / "x.zip", {**files, **masks, **alone}), tmp_path / "out")
+    assert table.column("file").to_pylist() == sorted({**files, **alone})
+    assert report["quarantined"] == 2
+    assert "a mask of 'a/0.jpg'" in str(report)
+
+
 def test_coco_parquet_jsonl_text_folders_and_series(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -22,6 +22,10 @@ _CONTROLS = bytes({*range(9), *range(14, 31)} - {1})
 _SURROGATES = re.compile("[\udc80-\udcff]+")
 
 
+_VIDEO = {"mp4", "avi", "mov", "mkv", "webm", "m4v", "mpg"}
+_MEDICAL = {"dcm", "dicom", "nii", "nrrd"}
+
+
 def find_encoding(head: bytes, name: str) -> str:
     """Return the encoding of a text by its first bytes.
 
@@ -42,12 +46,22 @@ def find_encoding(head: bytes, name: str) -> str:
         if even > 0.3 * half and odd < 0.05 * half:
             return "utf-16-be"
         if len(head.translate(None, _CONTROLS)) < 0.98 * len(head):
-            raise DataError(
-                f"'{name}' is not a text file.", code="MW1124", where=name, hint="--format says what it is"
-            )
+            raise DataError(f"'{name}' is not a text file.", code="MW1124", where=name, hint=_advice(name))
     if not utf8_error(head):
         return "utf-8"
     return legacy_encoding(head)
+
+
+def _advice(name: str) -> str:
+    """Return what to do with a file of bytes, by its ending."""
+    ending = name.lower().rpartition(".")[2]
+    if ending in _VIDEO:
+        return (
+            "videos are not read: cut frames into a folder of images first (ffmpeg -i FILE frames/%05d.jpg)"
+        )
+    if ending in _MEDICAL:
+        return "DICOM and NIfTI are not read: write the slices as PNG files first"
+    return "--read format=parquet, excel, arrow, json or csv says what it is"
 
 
 def utf8_error(data: bytes) -> bool:

@@ -49,7 +49,9 @@ def read_json(reader: CappedReader, name: str, options: ReadOptions, sink: RawSi
         columns.fill(alone)
         layout = "object of columns"
     if not columns.rows and sink.bad_count:
-        raise DataError(f"'{name}' holds no JSON object.", code="MW1127", where=name, hint="--format csv")
+        raise DataError(
+            f"'{name}' holds no JSON object.", code="MW1127", where=name, hint="--read format=csv"
+        )
     arrays = columns.arrays()
     table = pa.table(list(arrays.values()), names=[str(index) for index in range(len(arrays))])
     sink.open(table.schema, list(arrays))

@@ -16,7 +16,7 @@ HOUSE = "modelworks.production"
 
 
 @step(
-    version=4,
+    version=5,
     outputs=("table.arrow", "schema.json", "profile.json"),
     sources=(f"{HOUSE}.reading", f"{HOUSE}.sources", f"{HOUSE}.survey", f"{HOUSE}.fitting"),
 )

@@ -18,6 +18,7 @@ IMAGE = "image"
 FILE = "file"
 LABEL = "label"
 PARTS = "part"
+_MASK_ENDINGS = ("_mask", "-mask", "_masks", "_seg", "_segmentation")
 _PARTS = {
     "train": "train",
     "training": "train",
@@ -58,7 +59,7 @@ def read_image_folder(
 
     Returns:
         Columns ``image`` (encoded bytes), ``file``, ``label`` and, where the top folders are named train, valid or
-        test, ``part``. Unreadable images are set aside with a reason.
+        test, ``part``. Unreadable images, and masks beside the images they belong to, are set aside with a reason.
 
     Raises:
         DataError: There is no image.
@@ -71,7 +72,13 @@ def read_image_folder(
         ]
         if not names:
             raise DataError(f"'{source.name}' holds no image ({', '.join(ENDINGS)}).", code="MW1162")
-        good, blobs, bad = _read(files, names, limits)
+        masked = masks_among(names)
+        good, blobs, bad = _read(files, [name for name in names if name not in masked], limits)
+        bad += [
+            {"_record": row, "_reason": f"a mask of '{masked[name]}'", "_text": name}
+            for row, name in enumerate(names)
+            if name in masked
+        ]
     if not good:
         raise DataError(
             f"None of the {len(names):,} images in '{source.name}' can be read: {bad[0]['_text']}: {bad[0]['_reason']}",
@@ -87,6 +94,23 @@ def read_image_folder(
     if all(parts) and len(set(parts)) > 1:
         columns[PARTS] = pa.array(parts, pa.string())
     return ReadSamples(pa.table(columns), bad)
+
+
+def masks_among(names: Sequence[str]) -> dict[str, str]:
+    """Return masks among image files and the image each belongs to: ``a_mask.png`` beside ``a.jpg``.
+
+    Taken for samples they would tell the classes apart by being masks.
+    """
+    images = {PurePosixPath(name).with_suffix("").as_posix(): name for name in names}
+    found = {}
+    for name in names:
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        owner = next(
+            (images.get(stem[: -len(end)]) for end in _MASK_ENDINGS if stem.lower().endswith(end)), None
+        )
+        if owner is not None:
+            found[name] = owner
+    return found
 
 
 def read_image_bytes(path: Path, column: str, *, limits: ImageLimits | None = None) -> ReadSamples:

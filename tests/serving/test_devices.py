@@ -205,6 +205,27 @@ def test_cuda_is_lacking_here_and_the_reason_is_a_sentence(monkeypatch: pytest.M
     assert cuda_lacking() == "NVIDIA's driver reports no device"
 
 
+def test_the_memory_of_a_model_on_a_device_is_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ONNX Runtime is told; without a device here, whether it keeps to it is not tested."""
+    told: list[list[tuple[str, dict[str, str]]]] = []
+    made = runtime.onnxruntime.InferenceSession
+
+    def session(onnx: bytes, options: Any, *, providers: list[tuple[str, dict[str, str]]]) -> Any:
+        told.append(providers)
+        return made(onnx, options, providers=[runtime.CPU])
+
+    monkeypatch.setattr(runtime.onnxruntime, "InferenceSession", session)
+    settings = ServeSettings(home=tmp_path, memory_mb=512)
+    assert settings.device_bytes == 512 * 2**20
+    limits = LoadLimits(device_bytes=ServeSettings(home=tmp_path, device_memory_mb=100).device_bytes)
+    Loader(Proofs(tmp_path), limits, Devices("cuda", lacking=str)).load(adder())
+    given = dict(told[0])
+    assert given[runtime.CUDA]["gpu_mem_limit"] == str(100 * 2**20)
+    assert given[runtime.CUDA]["arena_extend_strategy"] == "kSameAsRequested"
+    assert given[runtime.CPU] == {}
+    assert "gpu_mem_limit" not in runtime.provider_options(runtime.CUDA)
+
+
 def test_a_device_that_is_not_there_is_an_error_before_anything_is_served(tmp_path: Path) -> None:
     """The worker is a real process; its error comes back with its code."""
     package = make_package(tmp_path, "adder", 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import signal
 import socket
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from serving_kit import deep, free_port, heavy, make_package, running
+from serving_kit import deep, free_port, heavy, make_package, running, self_signed
 
 from modelworks.core.errors import UsageError
 from modelworks.serving.access import read_local_token
@@ -236,42 +235,11 @@ def test_a_taken_port_and_a_bad_package_end_the_start_with_a_cause(tmp_path: Pat
         )
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    )
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    certificate, secret = folder / "cert.pem", folder / "key.pem"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return certificate, secret
-
-
 def test_tls_on_both_doors(tmp_path: Path) -> None:
     import grpc
     import tritonclient.grpc as triton_grpc
 
-    certificate, key = _certificate(tmp_path)
+    certificate, key = self_signed(tmp_path)
     with running(
         tmp_path / "home", [heavy(width=50, layers=2)], tls_certificate=certificate, tls_key=key, grpc_port=0
     ) as server:

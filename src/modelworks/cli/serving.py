@@ -47,6 +47,16 @@ def serve(
     device: Annotated[
         str | None, typer.Option(help="auto (a CUDA device for what it answers faster), cpu or cuda.")
     ] = None,
+    device_memory_mb: Annotated[
+        int | None,
+        typer.Option(help="Most memory of a model on a CUDA device: 0, which takes --memory-mb."),
+    ] = None,
+    connections_per_address: Annotated[
+        int | None,
+        typer.Option(
+            help="Connections of one client at each port: 256; 0, for a proxy in front, is no limit."
+        ),
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
     host_name: Annotated[list[str], typer.Option(help="A host name clients may use.")] = [],  # noqa: B006
@@ -75,6 +85,7 @@ def serve(
     given = {
         "name": name, "host": host, "port": port, "grpc": grpc, "grpc_port": grpc_port, "workers": workers,
         "memory_mb": memory_mb, "threads": threads, "run_threads": run_threads, "device": device,
+        "device_memory_mb": device_memory_mb, "connections_per_address": connections_per_address,
         "tls_certificate": tls_cert, "tls_key": tls_key,
         "host_names": host_name or None, "origins": origin or None, "insecure": insecure,
         "require_signed": not unsigned if unsigned is not None else None, "keep_ready": keep_ready,

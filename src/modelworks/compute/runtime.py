@@ -34,14 +34,27 @@ _KEPT = {
     "session.optimized_model_external_initializers_min_size_in_bytes": "65536",
 }
 
-_OPTIONS: dict[str, dict[str, str]] = {
-    # Full FP32: TF32 is faster and keeps three digits, fewer than golden examples are compared to.
-    CUDA: {
+
+def provider_options(provider: str, device_bytes: int = 0) -> dict[str, str]:
+    """Return what an execution provider is told.
+
+    Args:
+        provider: Its name in ONNX Runtime.
+        device_bytes: Most bytes of a session's arena on a device: weights, activations and workspaces, not the context
+            that CUDA keeps per process; 0 is no cap.
+    """
+    if provider != CUDA:
+        return {}
+    options = {
+        # Full FP32: TF32 is faster and keeps three digits, fewer than golden examples are compared to.
         "use_tf32": "0",
         "cudnn_conv_algo_search": "HEURISTIC",
+        # Grows by what is asked for, where the default doubles.
         "arena_extend_strategy": "kSameAsRequested",
     }
-}
+    if device_bytes:
+        options["gpu_mem_limit"] = str(device_bytes)
+    return options
 
 
 class GraphSession:
@@ -51,6 +64,7 @@ class GraphSession:
         onnx: Bytes of the graph; never a path, so that no external data can be read (but see ``weights``).
         threads: Intra-op threads; 1 is right for small models.
         providers: ONNX Runtime execution providers in order of preference.
+        device_bytes: Most memory on a CUDA device, see ``provider_options``.
         arena: Keep a memory arena; without one a small model takes half the memory and gives all of it back,
             at the same speed.
         keep: Folder in which to leave ``GRAPH_FILE`` and ``WEIGHTS_FILE``, for sessions of this machine.
@@ -71,6 +85,7 @@ class GraphSession:
         *,
         threads: int = 1,
         providers: Sequence[str] = (CPU,),
+        device_bytes: int = 0,
         arena: bool = True,
         keep: Path | None = None,
         weights: Path | None = None,
@@ -94,7 +109,7 @@ class GraphSession:
                 "session.model_external_initializers_file_folder_path", str(weights)
             )
         try:
-            chosen = [(name, _OPTIONS.get(name, {})) for name in providers]
+            chosen = [(name, provider_options(name, device_bytes)) for name in providers]
             self._session = onnxruntime.InferenceSession(onnx, options, providers=chosen)
         except Exception as error:
             raise TrustError(

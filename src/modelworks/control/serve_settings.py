@@ -34,6 +34,12 @@ SHAPES: dict[str, Shape] = {
     "insecure": Flag(help="Bind a public address without TLS all the same."),
     "require_signed": Flag(help="Refuse packages that no trusted key signed."),
     "keep_ready": Flag(help="Load every champion at start and keep it."),
+    "connections_per_address": Number(
+        help="Connections of one client address at each port; 0 is no limit.", low=0, whole=True
+    ),
+    "device_memory_mb": Number(
+        help="Most memory one model may take on a CUDA device; 0 takes memory_mb.", low=0, whole=True
+    ),
     "body_mb": Number(help="Longest request body.", low=0, open_low=True, high=4096),
     "queue_rows": Number(help="Rows that may wait per model.", low=1, whole=True),
     "batch_rows": Number(help="Most rows of one run.", low=1, whole=True),

@@ -104,6 +104,7 @@ class LoadLimits:
         cache_bytes: Bytes of embeddings kept per shared backbone; 0 keeps none.
         share: Whether heads share backbones.
         cap_bytes: Cap of all models: a size beyond it is not believed at once.
+        device_bytes: Most memory of one model on a CUDA device; 0 is no cap.
     """
 
     proof: ReplayLimits = ReplayLimits()  # noqa: RUF009 - frozen
@@ -113,6 +114,7 @@ class LoadLimits:
     cache_bytes: int = 32 * 2**20
     share: bool = True
     cap_bytes: int = 2**62
+    device_bytes: int = 0
 
 
 class Loader:
@@ -330,7 +332,8 @@ class Loader:
             if shared is not None:
                 return shared
         providers = (CUDA, CPU) if device == "cuda" else (CPU,)
-        return GraphSession(onnx, threads=threads, arena=False, providers=providers)
+        most = self.limits.device_bytes
+        return GraphSession(onnx, threads=threads, arena=False, providers=providers, device_bytes=most)
 
     def _spend_s(self) -> float:
         """Return the time a curve may take: more where two are compared, for a guess at larger batches decides."""

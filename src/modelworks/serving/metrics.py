@@ -29,7 +29,11 @@ _HELP = {
     "modelworks_load_failures_total": ("counter", "Loads that failed."),
     "modelworks_resident_bytes": ("gauge", "Resident memory of the process."),
     "modelworks_in_flight": ("gauge", "Requests under way."),
-    "modelworks_connections": ("gauge", "Open HTTP connections."),
+    "modelworks_connections": ("gauge", "Open connections, those in a TLS handshake included."),
+    "modelworks_connections_refused_total": (
+        "counter",
+        "Connections that were not taken: too many, too many of one address, or a failed TLS handshake.",
+    ),
     "modelworks_draining": ("gauge", "1 while the server shuts down."),
     "modelworks_start_time_seconds": ("gauge", "Start of the process, seconds since 1970."),
     "modelworks_observations_total": (
@@ -64,7 +68,12 @@ def _samples(state: dict[str, Any]) -> Iterator[Sample]:
     yield "modelworks_load_failures_total", {}, models["load_failures"]
     yield "modelworks_resident_bytes", {}, state["resident_mb"] * 2**20
     yield "modelworks_in_flight", {}, state["in_flight"]
-    yield "modelworks_connections", {}, state["connections"]
+    for door, counts in state["doors"].items():
+        for what, count in counts.items():
+            if what == "open":
+                yield "modelworks_connections", {"door": door}, count
+            else:
+                yield "modelworks_connections_refused_total", {"door": door, "cause": what}, count
     yield "modelworks_draining", {}, float(state["draining"])
     yield "modelworks_start_time_seconds", {}, state["started"]
     for outcome, count in state.get("observations", {}).items():

@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 import socket
-import ssl
 from asyncio import AbstractEventLoop
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -29,6 +28,7 @@ from modelworks.serving.observations import ObservationLog
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.packages import PackageSource, find_packages, package_source
 from modelworks.serving.pool import WorkerPool
+from modelworks.serving.ports import bound
 from modelworks.serving.proofs import Proofs
 from modelworks.serving.repository import Repository
 from modelworks.serving.residency import Residency
@@ -42,18 +42,19 @@ from modelworks.serving.rest.protocol import ProtocolRoutes
 from modelworks.serving.rpc.carrier import RpcCarrier
 from modelworks.serving.rpc.limits import RpcLimits
 from modelworks.serving.rpc.service import RpcService
+from modelworks.serving.seats import RESERVED
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.siblings import Siblings
 from modelworks.serving.staging import staged
 from modelworks.serving.status import status
 from modelworks.serving.thread_choice import ThreadChoice
+from modelworks.serving.tls import TlsListener, tls_context
 from modelworks.serving.tracing import Tracer
 from modelworks.serving.weights import SharedWeights
 
 _LOOK_S = 1.0
 _THREADS_OF_A_HEAP = 4
 _MOST_CONNECTIONS, _OTHER_FILES = 1024, 256
-_HANDSHAKE_S = 10.0
 _log = logging.getLogger("modelworks.serving")
 
 
@@ -99,7 +100,9 @@ class Server:
         self.recorder = FlightRecorder(flight_path(settings.state, os.getpid()), threads + 1)
         self.pool = WorkerPool(loop, threads, self.recorder)
         cap_bytes = settings.memory_mb * 2**20
-        load_limits = LoadLimits(batch_rows=settings.batch_rows, cap_bytes=cap_bytes)
+        load_limits = LoadLimits(
+            batch_rows=settings.batch_rows, cap_bytes=cap_bytes, device_bytes=settings.device_bytes
+        )
         choice = ThreadChoice(settings.run_threads, cores=settings.cores_of_a_worker(usable_cores()))
         devices = Devices(settings.device, threads=choice)
         self.loader = Loader(Proofs(settings.state / "proofs"), load_limits, devices, weights)
@@ -140,15 +143,22 @@ class Server:
         )
         add_page(self.application)
         connections = connections_allowed()
+        per_address = settings.connections_per_address
         self.http = HttpServer(
-            loop, self.application, CarrierLimits(body_bytes=body_bytes, connections=connections)
+            loop,
+            self.application,
+            CarrierLimits(
+                body_bytes=body_bytes, connections=connections, connections_per_address=per_address
+            ),
         )
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._rpc: RpcCarrier | None = None
         if settings.grpc_port is not None:
             service = RpcService(self.access, self.plane, self.repository)
-            limits = RpcLimits(message_bytes=body_bytes, connections=connections)
+            limits = RpcLimits(
+                message_bytes=body_bytes, connections=connections, connections_per_address=per_address
+            )
             self._rpc = RpcCarrier(service, loop, limits, shared_port=settings.workers > 1)
 
     async def start(self, listener: socket.socket | None = None) -> Address:
@@ -165,28 +175,20 @@ class Server:
             # Before the state is read: what the others decide from now on is heard.
             await self.join_others()
         await self.prepare()
-        try:
-            where: dict[str, Any] = {"sock": listener}
-            if listener is None:
-                where = {
-                    "host": settings.host,
-                    "port": settings.port,
-                    "reuse_port": settings.workers > 1 or None,
-                }
-            self._listener = await self.loop.create_server(
-                self.http.connection,
-                ssl=tls_context(settings),
-                ssl_handshake_timeout=_HANDSHAKE_S if settings.tls else None,
-                backlog=1024,
-                **where,
+        if listener is None:
+            listener = bound(settings.host, settings.port, shared=settings.workers > 1, option="--port")
+        port = listener.getsockname()[1]
+        if settings.tls_certificate is None:
+            self._listener = await self.loop.create_server(self.http.connection, sock=listener, backlog=1024)
+        else:
+            self._listener = TlsListener(
+                self.loop,
+                listener,
+                tls_context(settings.tls_certificate, settings.tls_key, "http/1.1"),
+                seats=self.http.seats,
+                seat=self.http.seat,
+                connection=self.http.connection,
             )
-        except OSError as error:
-            raise UsageError(
-                f"Port {settings.port} of {settings.host} cannot be opened: {error.strerror}.",
-                code="MW1320",
-                hint="mw serve --port with another number",
-            ) from error
-        port = self._listener.sockets[0].getsockname()[1]
         grpc_port = None
         if self._rpc is not None and settings.grpc_port is not None:
             grpc_port = self._rpc.listen(
@@ -197,7 +199,7 @@ class Server:
 
     async def join_others(self) -> None:
         """Speak for and to the other workers of this state folder from now on."""
-        await self.siblings.listen(self.http.connection)
+        await self.siblings.listen(lambda: self.http.connection(RESERVED))
         self.deployments.prepare_others = self.siblings.prepare
         self.deployments.refresh_others = self.siblings.refresh
 
@@ -226,9 +228,15 @@ class Server:
 
     def status(self) -> dict[str, Any]:
         """Return the state of this process as plain data."""
-        found = status(self.plane, connections=len(self.http.connections))
+        found = status(self.plane, doors=self._doors())
         found["observations"] = asdict(self.observations.counts)
         return found
+
+    def _doors(self) -> dict[str, dict[str, int]]:
+        seats = {"http": self.http.seats}
+        if self._rpc is not None:
+            seats["grpc"] = self._rpc.seats
+        return {door: {"open": item.taken, **item.refused} for door, item in seats.items()}
 
     def _look_around(self) -> None:
         """Once a second: take in tokens that were added or revoked and acts of other processes; watch the canaries."""
@@ -300,23 +308,3 @@ def connections_allowed() -> int:
     if files == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
     return max(16, min(_MOST_CONNECTIONS, (files - _OTHER_FILES) // 2))
-
-
-def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:
-    """Return the TLS context of the settings: TLS 1.2 or newer, HTTP/1.1.
-
-    Raises:
-        UsageError: The certificate or key cannot be used.
-    """
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(
-            f"The TLS certificate or key cannot be used: {error}."[:200], code="MW1319"
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -45,6 +45,8 @@ class ServeSettings:
         insecure: Bind a public address without TLS all the same.
         require_signed: Refuse packages that no trusted key signed.
         keep_ready: Load every champion at start and keep it.
+        connections_per_address: Connections of one client address at each port of a process; 0 is no limit.
+        device_memory_mb: Most memory one model may take on a CUDA device; 0 takes ``memory_mb``.
         body_mb: Longest request body.
         queue_rows: Rows that may wait per model.
         batch_rows: Most rows of one run.
@@ -77,6 +79,8 @@ class ServeSettings:
     insecure: bool = False
     require_signed: bool = True
     keep_ready: bool = False
+    connections_per_address: int = 256
+    device_memory_mb: int = 0
     body_mb: float = 64.0
     queue_rows: int = 4096
     batch_rows: int = 64
@@ -103,6 +107,11 @@ class ServeSettings:
     @property
     def tls(self) -> bool:
         return self.tls_certificate is not None
+
+    @property
+    def device_bytes(self) -> int:
+        """Most bytes one model may take on a CUDA device."""
+        return (self.device_memory_mb or self.memory_mb) * 2**20
 
     def cores_of_a_worker(self, usable: int) -> int:
         """Return the cores one worker has to itself: its share of them, and no more than it may run models on."""

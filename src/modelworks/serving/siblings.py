@@ -138,6 +138,10 @@ def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
     whole["models"] = {**first["models"]}
     for name in _MODEL_SUMS:
         whole["models"][name] = _sum(state["models"][name] for state in states)
+    whole["doors"] = {
+        door: {name: sum(state["doors"][door][name] for state in states) for name in counts}
+        for door, counts in first["doors"].items()
+    }
     if "observations" in first:
         names = first["observations"]
         whole["observations"] = {name: sum(state["observations"][name] for state in states) for name in names}

@@ -46,8 +46,14 @@ def model_card(route: Route, *, short: bool) -> dict[str, Any]:
     return card
 
 
-def status(plane: DataPlane, *, connections: int = 0) -> dict[str, Any]:
-    """Return the whole state: process, memory, and every version with its counts."""
+def status(plane: DataPlane, *, doors: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
+    """Return the whole state: process, memory, and every version with its counts.
+
+    Args:
+        plane: The data plane.
+        doors: Per door its open connections, and by cause those it turned away.
+    """
+    doors = doors or {}
     plane.fold()
     residency = plane.residency
     return {
@@ -56,7 +62,8 @@ def status(plane: DataPlane, *, connections: int = 0) -> dict[str, Any]:
         "pid": os.getpid(),
         "draining": plane.draining,
         "in_flight": plane.in_flight,
-        "connections": connections,
+        "connections": sum(door["open"] for door in doors.values()),
+        "doors": doors,
         "threads": threading.active_count(),
         "resident_mb": round(resident_bytes() / 2**20, 1),
         "models": {

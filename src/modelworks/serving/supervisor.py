@@ -17,8 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from modelworks.core.errors import ExecutionError, ModelworksError, UsageError
+from modelworks.core.errors import ExecutionError, ModelworksError
 from modelworks.serving.flight import CrashRecord, flight_path, running_at_death
+from modelworks.serving.ports import bound
 from modelworks.serving.proofs import Proof, Proofs
 from modelworks.serving.settings import ServeSettings
 from modelworks.serving.weights import weights_folder
@@ -57,7 +58,7 @@ class Supervisor:
         self._grpc_hold: socket.socket | None = None
         if settings.grpc_port == 0:
             # Several workers share one gRPC port; holding it bound (not listening) keeps it ours between their starts.
-            held = _hold(settings.host)
+            held = bound(settings.host, 0, shared=True, option="--grpc-port")
             self._bound = replace(self._bound, grpc_port=held.getsockname()[1])
             if settings.workers > 1:
                 self._grpc_hold = held
@@ -181,30 +182,11 @@ class Supervisor:
 def _listen(settings: ServeSettings) -> socket.socket:
     """Open the HTTP port. One worker inherits it, so that nobody is refused while it is started again; several
     open their own beside it with SO_REUSEPORT, so that the kernel spreads connections."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.workers > 1:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((settings.host, settings.port))
-        if settings.workers == 1:
-            listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"Port {settings.port} of {settings.host} cannot be opened: {error.strerror}.",
-            code="MW1320",
-            hint="mw serve --port with another number",
-        ) from error
+    shared = settings.workers > 1
+    listener = bound(settings.host, settings.port, shared=shared, option="--port")
+    if not shared:
+        listener.listen(1024)
     return listener
-
-
-def _hold(host: str) -> socket.socket:
-    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind((host, 0))
-    return held
 
 
 def to_json(settings: ServeSettings) -> bytes:

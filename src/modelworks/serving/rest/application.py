@@ -11,7 +11,7 @@ from modelworks.core.errors import ModelworksError
 from modelworks.serving.access import ANYBODY, Access, Principal
 from modelworks.serving.errors import Forbidden, UnknownModel
 from modelworks.serving.rest.message import Exchange, Head, Response, new_id, request_id, sent_id
-from modelworks.serving.rest.statuses import bare_error, error_response
+from modelworks.serving.rest.statuses import bare_error, error_response, unread
 
 _log = logging.getLogger("modelworks.serving")
 
@@ -143,7 +143,7 @@ class Application:
 
     def malformed(self, status: int, reason: str) -> Response:
         """Return the answer to bytes that are no request."""
-        return bare_error(status, f"MW1410: {reason}")
+        return unread(status, reason)
 
     def handle(self, exchange: Exchange) -> None:
         """Answer an exchange."""

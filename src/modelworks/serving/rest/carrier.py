@@ -11,6 +11,7 @@ from typing import Protocol
 from modelworks.serving.rest.connection import HttpConnection, HttpExchange
 from modelworks.serving.rest.heads import HeadParser
 from modelworks.serving.rest.message import Head, Response
+from modelworks.serving.seats import Full, Seat, Seats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class CarrierLimits:
         body_bytes: Longest body on the wire.
         bodies_bytes: Bytes of all bodies being received.
         connections: Open connections.
+        connections_per_address: Those of one address; 0 is no limit.
         head_s: Seconds from the first byte to the end of the head.
         body_s: Seconds a body may stall between two arrivals.
         body_rate: Least bytes a second of a body after its first ten seconds.
@@ -33,6 +35,7 @@ class CarrierLimits:
     body_bytes: int = 64 * 2**20
     bodies_bytes: int = 512 * 2**20
     connections: int = 1024
+    connections_per_address: int = 256
     head_s: float = 10.0
     body_s: float = 15.0
     body_rate: float = 4096.0
@@ -77,15 +80,22 @@ class HttpServer:
         self.limits = limits or CarrierLimits()
         self.heads = HeadParser()
         self.connections: set[HttpConnection] = set()
+        self.seats = Seats()
+        self.turned_away = 0
         self.bodies_bytes = 0
         self.draining = False
         self.date = b""
         self.idle_until = 0.0
         self._tick()
 
-    def connection(self) -> HttpConnection:
-        """Make the protocol of a new connection."""
-        return HttpConnection(self)
+    def connection(self, seat: Seat | None = None) -> HttpConnection:
+        """Make the protocol of a new connection; without a seat it takes one when it is made."""
+        return HttpConnection(self, seat)
+
+    def seat(self, address: str) -> Seat | Full:
+        """Seat the client of an address, or say why there is no seat."""
+        limits = self.limits
+        return self.seats.take(address, most=limits.connections, per_address=limits.connections_per_address)
 
     def _tick(self) -> None:
         """Once a second: the Date header, and an end to every connection that overstayed a limit."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from modelworks.serving.rest.chunks import ChunkDecoder
 from modelworks.serving.rest.heads import BadHead
 from modelworks.serving.rest.message import Head, Response, opening
+from modelworks.serving.seats import Full, Seat
 
 if TYPE_CHECKING:
     from modelworks.serving.rest.carrier import HttpServer
@@ -18,6 +19,8 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PIPELINED_BYTES = 256 * 1024
 _DISCARDED_BYTES = 16 * 2**20
 _LINGER_S = 2.0
+_TURNED_AWAY = 64
+"""Clients without a seat that are told why at one time; others are only cut off."""
 _NEVER = float("inf")
 _CR = 13
 
@@ -67,6 +70,7 @@ class HttpConnection(asyncio.Protocol):
         "_paused_reading",
         "_pending",
         "_received_since",
+        "_seat",
         "_server",
         "_transport",
         "_write_paused",
@@ -74,8 +78,9 @@ class HttpConnection(asyncio.Protocol):
         "peer",
     )
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: HttpServer, seat: Seat | None = None) -> None:
         self._server = server
+        self._seat = seat
         self._transport: asyncio.Transport | None = None
         self._pending = b""
         self._head: Head | None = None
@@ -101,14 +106,22 @@ class HttpConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
         server = self._server
-        if len(server.connections) >= server.limits.connections or server.draining:
-            self._refuse(503, "too many connections")
+        if server.draining:
+            self._turn_away(503, "the server is shutting down")
             return
+        if self._seat is None:
+            seat = server.seat(self.peer)
+            if isinstance(seat, Full):
+                self._turn_away(429 if seat.cause == "address" else 503, seat.text)
+                return
+            self._seat = seat
         server.connections.add(self)
         self.expires = monotonic() + server.limits.head_s
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
+        if self._seat is not None:
+            self._seat.leave()
         self._drop_body()
         self.expires = _NEVER
         exchange, self._exchange = self._exchange, None
@@ -328,6 +341,21 @@ class HttpConnection(asyncio.Protocol):
         self._drop_body()
         self._lingers = True
         self._write(self._server.handler.malformed(status, reason_), None, close=True)
+
+    def _turn_away(self, status: int, reason: str) -> None:
+        """Tell a client that has no seat why, and end its connection soon: nobody counts it."""
+        server = self._server
+        if server.turned_away >= _TURNED_AWAY:
+            self.abort()
+            return
+        server.turned_away += 1
+        self._refuse(status, reason)
+
+        def end() -> None:
+            server.turned_away -= 1
+            self.abort()
+
+        server.loop.call_later(_LINGER_S, end)
 
     def _next(self) -> None:
         if self._exchange is not None or self._write_paused or self._closing or self._transport is None:

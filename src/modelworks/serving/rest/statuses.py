@@ -87,3 +87,11 @@ def error_response(error: Exception, request_id: str) -> Response:
 def bare_error(status: int, text: str) -> Response:
     """Return an error answer to something that is no request of ours."""
     return Response(status, msgspec.json.encode({"error": text}))
+
+
+def unread(status: int, reason: str) -> Response:
+    """Return the answer to bytes that are no request, or that are not read because of a limit."""
+    if status in {429, 503}:
+        body = msgspec.json.encode({"error": f"MW2311: {reason}"})
+        return Response(status, body, headers=((b"retry-after", b"1"),))
+    return bare_error(status, f"MW1410: {reason}")

@@ -8,14 +8,17 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from modelworks.core.errors import ModelworksError, UsageError
+from modelworks.core.errors import ModelworksError
 from modelworks.serving.errors import RequestTooLarge
+from modelworks.serving.ports import bound
 from modelworks.serving.rest import coding
 from modelworks.serving.rpc.calls import Http2Call, Intake
 from modelworks.serving.rpc.connection import Http2Connection
 from modelworks.serving.rpc.limits import RpcLimits
 from modelworks.serving.rpc.service import RpcService
 from modelworks.serving.rpc.statuses import Status, status_of
+from modelworks.serving.seats import Full, Seat, Seats
+from modelworks.serving.tls import TlsListener, tls_context
 
 _ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
@@ -42,13 +45,14 @@ class RpcCarrier:
         self.loop = loop
         self.limits = limits or RpcLimits()
         self.connections: set[Http2Connection] = set()
+        self.seats = Seats()
         self.bodies_bytes = 0
         self.draining = False
         self.handle = service.handle
         self._shared_port = shared_port
         self._socket: socket.socket | None = None
         self._tls: ssl.SSLContext | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
     def listen(self, host: str, port: int, certificate: Path | None, key: Path | None) -> int:
@@ -57,38 +61,37 @@ class RpcCarrier:
         Raises:
             UsageError: The port is taken.
         """
-        try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._socket = socket.create_server(
-                address[:2], family=family, backlog=1024, reuse_port=self._shared_port
-            )
-        except OSError as error:
-            raise UsageError(
-                f"gRPC port {port} of {host} cannot be opened: {error.strerror}.",
-                code="MW1320",
-                hint="mw serve --grpc-port NUMBER",
-            ) from error
+        self._socket = bound(host, port, shared=self._shared_port, option="--grpc-port")
         # A call may last: a peer that is gone without a word is found out by the system.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _ALIVE:
             self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
         if certificate is not None:
-            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-            self._tls.load_cert_chain(certificate, key)
-            self._tls.set_alpn_protocols(["h2"])
+            self._tls = tls_context(certificate, key, "h2")
         return int(self._socket.getsockname()[1])
 
     async def start(self) -> None:
         """Begin to take calls."""
         assert self._socket is not None
-        self._listener = await self.loop.create_server(
-            lambda: Http2Connection(self),
-            sock=self._socket,
-            ssl=self._tls,
-            ssl_handshake_timeout=None if self._tls is None else self.limits.greeting_s,
-        )
+        if self._tls is None:
+            self._listener = await self.loop.create_server(
+                lambda: Http2Connection(self), sock=self._socket, backlog=1024
+            )
+        else:
+            self._listener = TlsListener(
+                self.loop,
+                self._socket,
+                self._tls,
+                seats=self.seats,
+                seat=self.seat,
+                connection=lambda seat: Http2Connection(self, seat),
+            )
         self._tick()
+
+    def seat(self, address: str) -> Seat | Full:
+        """Seat the client of an address, or say why there is no seat."""
+        limits = self.limits
+        return self.seats.take(address, most=limits.connections, per_address=limits.connections_per_address)
 
     def _tick(self) -> None:
         now = self.loop.time()

@@ -14,6 +14,7 @@ from modelworks.serving.rpc.inflow import Inflow
 from modelworks.serving.rpc.limits import BLOCK_BYTES, FRAME_BYTES
 from modelworks.serving.rpc.outflow import Outflow
 from modelworks.serving.rpc.statuses import Status
+from modelworks.serving.seats import Full, Seat
 
 if TYPE_CHECKING:
     from modelworks.serving.rpc.carrier import RpcCarrier
@@ -30,16 +31,18 @@ class Http2Connection(asyncio.Protocol):
 
     Args:
         carrier: What all connections share.
+        seat: Its place; without one it takes one when it is made.
     """
 
     __slots__ = (
         "_block", "_block_flags", "_block_stream", "_carrier", "_closing", "_greeted", "_idle_frames",
-        "_inflow", "_last", "_outflow", "_pending", "_reader", "_settled", "_transport", "_write_paused",
-        "answer", "calls", "end", "expires", "give", "loop", "send",
+        "_inflow", "_last", "_outflow", "_pending", "_reader", "_seat", "_settled", "_transport",
+        "_write_paused", "answer", "calls", "end", "expires", "give", "loop", "send",
     )  # fmt: skip
 
-    def __init__(self, carrier: RpcCarrier) -> None:
+    def __init__(self, carrier: RpcCarrier, seat: Seat | None = None) -> None:
         self._carrier = carrier
+        self._seat = seat
         self.loop = carrier.loop
         self._transport: asyncio.Transport | None = None
         self._reader = HeadReader(carrier.limits.metadata_bytes)
@@ -63,10 +66,16 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         carrier = self._carrier
-        if len(carrier.connections) >= carrier.limits.connections or carrier.draining:
-            self._closing = True
-            self._transport.close()
+        if carrier.draining:
+            self._turn_away("the server is shutting down")
             return
+        if self._seat is None:
+            peer = transport.get_extra_info("peername")
+            seat = carrier.seat(str(peer[0]) if isinstance(peer, tuple) else "")
+            if isinstance(seat, Full):
+                self._turn_away(seat.text)
+                return
+            self._seat = seat
         carrier.connections.add(self)
         limits = carrier.limits
         self.expires = carrier.loop.time() + limits.greeting_s
@@ -84,12 +93,23 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._carrier.connections.discard(self)
+        if self._seat is not None:
+            self._seat.leave()
         self._transport = None
         self._closing = True
         self.expires = _NEVER
         for call in list(self.calls.values()):
             self._forget(call)
             call.leave()
+
+    def _turn_away(self, reason: str) -> None:
+        """Tell a client that has no seat why, and close."""
+        assert self._transport is not None
+        self._closing = True
+        payload = bytes(4) + int(Code.ENHANCE_YOUR_CALM).to_bytes(4, "big") + reason.encode()
+        # Without SETTINGS before it: a client that got these takes the connection for good and tries again at once.
+        self._transport.write(frames.frame(frames.GOAWAY, 0, 0, payload))
+        self._transport.close()
 
     def pause_writing(self) -> None:
         # What is not read cannot be answered: the client has to take its answers first.

@@ -17,6 +17,7 @@ class RpcLimits:
         message_bytes: Longest message, also when decompressed.
         bodies_bytes: Bytes of all messages being received.
         connections: Open connections.
+        connections_per_address: Those of one address; 0 is no limit.
         streams: Calls under way on one connection.
         metadata_bytes: Bytes of the headers of a call, 32 for each field included.
         window_bytes: Bytes a client may send ahead on a stream; four times as many on the connection.
@@ -30,6 +31,7 @@ class RpcLimits:
     message_bytes: int = 64 * 2**20
     bodies_bytes: int = 512 * 2**20
     connections: int = 1024
+    connections_per_address: int = 256
     streams: int = 1024
     metadata_bytes: int = 16_384
     window_bytes: int = 2**20

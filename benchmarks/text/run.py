@@ -64,9 +64,9 @@ def measured(said: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     }
 
 
-def record(row: dict[str, Any]) -> None:
+def record(row: dict[str, Any], results: Path = RESULTS) -> None:
     """Append a row and show it."""
-    with RESULTS.open("a", encoding="utf-8") as stream:
+    with results.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
     print(json.dumps(row), flush=True)
 

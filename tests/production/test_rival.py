@@ -46,6 +46,7 @@ def test_the_lower_held_out_loss_ships() -> None:
     model, recipe, found = escalating._rival(_head(0.68), {"name": "samples.heads"}, train, TASK)
     assert found["chosen"] == "rival" and recipe["name"] == "text.linear"
     assert [item["kept"] for item in model.diagnostics["members"]] == [False, True]
+    assert [item["weight"] for item in model.diagnostics["members"]] == [0.0, 1.0]
     said = answer(GraphSession(model.onnx), model.signature, {"text": train.payload}, train.rows)
     named = np.array([train.classes.index(str(label)) for label in said["label"]])
     assert (named == train.target).mean() > 0.95

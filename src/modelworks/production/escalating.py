@@ -104,14 +104,21 @@ def _rival(
     better = theirs is None or ours < theirs
     why = f"{made.card.name}: held-out loss {ours:.4g}; the head: {theirs if theirs is None else format(theirs, '.4g')}"
     members = [
-        *({**item, "kept": not better} for item in head.diagnostics.get("members", [])),
-        *({**item, "name": made.card.name, "kept": better} for item in rival.diagnostics["members"]),
+        *(_left_out(item) if better else item for item in head.diagnostics.get("members", [])),
+        *(
+            {**(item if better else _left_out(item)), "name": made.card.name}
+            for item in rival.diagnostics["members"]
+        ),
     ]
     told = {**(rival if better else head).diagnostics, "members": members, "rival": why}
     if not better:
         return replace(head, diagnostics=told), recipe, {**found, "tried": True, "why": why}
     found = {"chosen": "rival", "tried": True, "why": why, "hint": ""}
     return replace(rival, diagnostics=told), {"name": made.card.name, "version": made.card.version}, found
+
+
+def _left_out(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "kept": False, "weight": 0.0}
 
 
 def _network(

@@ -103,7 +103,7 @@ def embed(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=11,
+    version=12,
     sources=(
         f"{HOUSE}.heads",
         f"{HOUSE}.embedding",
@@ -172,7 +172,7 @@ def judge_stream(inputs: dict[str, Path], params: dict[str, Any], folder: Path) 
 
 
 @step(
-    version=5,
+    version=6,
     outputs=("fit.json",),
     sources=(
         f"{HOUSE}.escalating",

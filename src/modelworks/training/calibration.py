@@ -147,10 +147,19 @@ def softplus(z: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(np.add(small, np.maximum(z, 0), out=small))
 
 
-def vector_scaling(scores: Doubles, labels: npt.NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+def vector_scaling(
+    scores: Doubles, labels: npt.NDArray[np.int64], trust: float = 0.0
+) -> tuple[Doubles, Doubles]:
     """Fit ``softmax(slope * scores + shift)`` with one slope for all classes and one shift per class.
 
     The shifts are pulled to zero so that a class seen a few times keeps its score.
+
+    Args:
+        scores: ``[rows, classes]``.
+        labels: Class codes ``[rows]``.
+        trust: How far scores are logits already: half of this times the squared logarithm of the slope and the squared
+            shifts is added to the log loss of all rows. Of 150 classes a fold holds 20 rows each, and shifts that
+            follow them say more of those rows than of others.
 
     Returns:
         ``slope [classes]`` (equal entries) and ``shift [classes]``.
@@ -159,16 +168,17 @@ def vector_scaling(scores: Doubles, labels: npt.NDArray[np.int64]) -> tuple[Doub
     """
     from scipy.optimize import minimize
 
-    classes = scores.shape[1]
+    classes, pull = scores.shape[1], max(1.0, trust)
     hot = (labels[:, None] == np.arange(classes)).astype(np.float64)
 
     def objective(values: Doubles) -> tuple[float, Doubles]:
         logits = scores * np.exp(values[0]) + values[1:]
         normaliser = log_sum_exp(logits)
         error = np.exp(logits - normaliser[:, None]) - hot
-        loss = float((normaliser - (logits * hot).sum(axis=1)).sum() + 0.5 * (values[1:] ** 2).sum())
-        slope = float((error * scores).sum() * np.exp(values[0]))
-        return loss, np.concatenate([[slope], error.sum(axis=0) + values[1:]])
+        prior = 0.5 * (trust * values[0] ** 2 + pull * (values[1:] ** 2).sum())
+        loss = float((normaliser - (logits * hot).sum(axis=1)).sum() + prior)
+        slope = float((error * scores).sum() * np.exp(values[0]) + trust * values[0])
+        return loss, np.concatenate([[slope], error.sum(axis=0) + pull * values[1:]])
 
     start = np.zeros(classes + 1)
     start[0] = np.log(4.0)

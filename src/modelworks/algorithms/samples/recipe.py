@@ -56,7 +56,7 @@ class SampleHeads:
         """What the recipe is."""
         return Card(
             name="samples.heads",
-            version=7,
+            version=8,
             kinds=KINDS,
             summary="Ridge, self-trained, logistic, prototype, neighbour and small network heads on shared embeddings: "
             "another than ridge where its held-out loss leads by two standard errors; calibrated.",

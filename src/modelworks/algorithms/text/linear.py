@@ -19,6 +19,7 @@ from modelworks.core.signature import CHARACTERS, Signature, Tensor
 from modelworks.core.task import TaskKind
 from modelworks.data.samples.training import TrainingSamples
 from modelworks.training.calibration import log_sum_exp, platt_scaling, vector_scaling
+from modelworks.training.heads.fitted import TRUST
 from modelworks.training.heads.task import MISSING
 
 Doubles = npt.NDArray[np.float64]
@@ -56,7 +57,7 @@ class TextLinear:
         """What the recipe is."""
         return Card(
             name="text.linear",
-            version=2,
+            version=3,
             kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.MULTILABEL}),
             summary="Logistic regression on weighted words, pairs of words and character n-grams, all of them.",
             source="Salton & Buckley (1988); Fan et al. (2008), LIBLINEAR; Platt (1999)",
@@ -230,7 +231,7 @@ def _logistic(rows: Any, codes: Codes, classes: int, strength: float) -> tuple[D
 def _scaling(scores: Doubles, codes: Codes, classes: int) -> tuple[Doubles, Doubles]:
     if classes == 2:
         return platt_scaling(scores[:, 0], codes == 1)
-    return vector_scaling(scores, codes)
+    return vector_scaling(scores, codes, TRUST)
 
 
 def _log_loss(logits: Doubles, codes: Codes, classes: int) -> float:

@@ -19,6 +19,8 @@ from modelworks.training.heads.task import Doubles, Floats
 STEPS = 40
 """Steps at most; columns that stand still are left out of them."""
 _STILL = 1e-4
+_NEAR = 1e-2
+"""Share of the loss that a step along the gradient still promises where a column may be called still."""
 _HALVINGS = 10
 
 
@@ -83,15 +85,20 @@ class _Moving:
         self.direction = np.zeros_like(solved)
         self.gradient = np.zeros_like(solved)
         self.power = np.full(len(active), np.inf, np.float32)
+        self.straight = np.ones(len(active), bool)
 
     def keep(self, chosen: np.ndarray) -> None:
         """Go on with some of the columns."""
         for name in ("truth", "weight", "solved", "ridge", "scores", "direction", "gradient"):
             setattr(self, name, getattr(self, name)[:, chosen])
-        self.loss, self.power = self.loss[chosen], self.power[chosen]
+        self.loss, self.power, self.straight = self.loss[chosen], self.power[chosen], self.straight[chosen]
 
     def step(self) -> np.ndarray:
-        """Take a step in every column; returns which of them stand still."""
+        """Take a step in every column; returns which of them stand still.
+
+        With many classes a step may be too long and the direction after it lead nowhere. A column that hardly moved is
+        still only if its gradient promises little too, or if the step went along the gradient; else the next one does.
+        """
         weight, p = self.weight[..., None], _chances(self.scores)
         bend = weight * p * (1 - p)
         gradient = _back(self.design, weight * (p - self.truth)) + self.ridge * self.solved
@@ -119,8 +126,11 @@ class _Moving:
             size = np.where(worse, 0, size)
             solved, scores = self.solved - size[:, None] * direction, self.scores - size[:, None] * ahead
             loss = np.where(worse, self.loss, loss)
-        still = np.asarray(self.loss - loss <= _STILL * np.maximum(loss, 1e-3))
-        self.solved, self.scores, self.loss, self.direction = solved, scores, loss, direction
+        floor = np.maximum(loss, 1e-3)
+        stuck = self.loss - loss <= _STILL * floor
+        still = np.asarray(stuck & (self.straight | (self.power <= _NEAR * floor)))
+        self.solved, self.scores, self.loss, self.straight = solved, scores, loss, stuck
+        self.direction = np.where(stuck[:, None], 0, direction).astype(np.float32)
         return still
 
 

@@ -147,15 +147,15 @@ def _scaled(
     )
     found = dict(zip(binary, together, strict=True))
     return [
-        found[index] if index in found else _alone(task, scores[index].astype(np.float64), rows[index])
+        found[index] if index in found else _alone(task, scores[index].astype(np.float64), rows[index], trust)
         for index, task in enumerate(tasks)
     ]
 
 
-def _alone(task: HeadTask, scores: Doubles, rows: Rows) -> _Scaled:
+def _alone(task: HeadTask, scores: Doubles, rows: Rows, trust: float) -> _Scaled:
     slopes, shifts = np.ones(1), np.zeros(1)
     if task.classes:
-        slopes, shifts = vector_scaling(scores, task.labels[rows].astype(np.int64))
+        slopes, shifts = vector_scaling(scores, task.labels[rows].astype(np.int64), trust)
         scores = scores * slopes + shifts
     losses = row_losses(scores, task, rows)
     return _Scaled(slopes, shifts, scores.astype(np.float32), losses, float(losses.mean()))

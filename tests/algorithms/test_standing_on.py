@@ -54,3 +54,14 @@ def test_the_smallest_change_below_is_seen(what: str) -> None:
     else:
         model.graph.node[-1].output[0] = "embedding"
     assert not stands_on(model.SerializeToString(), backbone)
+
+
+def test_a_fused_graph_is_written_as_onnx_itself_writes_it() -> None:
+    data = fuse(_backbone(), _head())
+    model = onnx.load_model_from_string(data)
+    onnx.checker.check_model(model)
+    assert model.SerializeToString(deterministic=True) == data
+    assert [node.op_type for node in model.graph.node][:2] == ["MatMul", "LeakyRelu"]
+    assert [item.name for item in model.graph.output] == [
+        item.name for item in onnx.load_model_from_string(_head()).graph.output
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from modelworks.algorithms.backbones.fusion import fuse
+from modelworks.algorithms.graph import Graph
+from modelworks.algorithms.samples.head import embedding_input, linear_head
 from modelworks.compute import runtime
+from modelworks.core.signature import Tensor
 from modelworks.core.task import Task, TaskKind
-from modelworks.production import heads, sample_judging
+from modelworks.production import halves, heads, sample_judging
+from modelworks.production.embedding import GRAPH
 from modelworks.training.heads import selftraining
 
 
@@ -60,3 +66,46 @@ def test_a_graph_far_below_its_limit_is_timed_less_often(
     found = sample_judging._latency_ms(session, {}, 10.0)
     assert [repeats for repeats, _ in seen] == rounds
     assert found["p99"] == p99 + len(rounds) and (len(rounds) == 1 or seen[-1][1] == 10.0)
+
+
+@pytest.mark.parametrize(("times", "rounds"), [((3.0, 4.0, 4.5), []), ((3.0, 4.0, 9.0), [20])])
+def test_runs_that_were_timed_on_sealed_samples_are_not_made_again(
+    times: tuple[float, ...], rounds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def timed(_session: Any, _feeds: Any, *, repeats: int, **_: Any) -> dict[str, float]:
+        seen.append(repeats)
+        return {"p50": 1.0, "p99": 8.0}
+
+    monkeypatch.setattr(runtime, "single_row_latency_ms", timed)
+    session: Any = None
+    found = sample_judging._latency_ms(session, {}, 10.0, times)
+    assert seen == rounds
+    assert found["p99"] == (8.0 if rounds else pytest.approx(np.percentile(times, 99)))
+
+
+def test_a_head_and_its_backbone_answer_as_their_fused_graph_and_look_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    below = Graph()
+    seen = below.op("MatMul", "x", below.constant(rng.normal(size=(3, 4)).astype(np.float32)))
+    below.op("LeakyRelu", seen, out="embedding", alpha=0.1)
+    backbone = below.to_bytes([Tensor(name="x", datatype="FP32", shape=(-1, 3))], [embedding_input(4)])
+    (tmp_path / GRAPH).write_bytes(backbone)
+    runs: list[int] = []
+    session = halves._looks(tmp_path)._session
+    look = session.run
+    monkeypatch.setattr(session, "run", lambda *what: runs.append(1) or look(*what))
+    for number in range(2):
+        weights = rng.normal(size=(4, 1)).astype(np.float32)
+        head = linear_head(TaskKind.BINARY, weights, np.zeros(1, np.float32), ("no", "yes"))[0]
+        whole = runtime.GraphSession(fuse(halves.backbone_bytes(tmp_path), head))
+        both = halves.Halves(tmp_path, runtime.GraphSession(head))
+        for rows in (1, 2):
+            feeds = {"x": np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)}
+            expected = whole.run(feeds)
+            for name, answer in both.run(feeds).items():
+                np.testing.assert_array_equal(answer, expected[name])
+        assert len(runs) == 2, f"head {number} had the backbone look again"

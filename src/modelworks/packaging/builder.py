@@ -19,7 +19,7 @@ from modelworks.core.task import Task
 from modelworks.core.verdict import Verdict
 from modelworks.core.version import VERSION
 from modelworks.packaging.card import write_card
-from modelworks.packaging.golden import golden_examples
+from modelworks.packaging.golden import Answering, golden_examples
 from modelworks.packaging.keys import SigningKey
 from modelworks.packaging.manifest import (
     CARD,
@@ -58,7 +58,7 @@ def build(
     created: float,
     licences: Mapping[str, str] | None = None,
     report: Mapping[str, Any] | None = None,
-    session: GraphSession | None = None,
+    session: Answering | None = None,
 ) -> Manifest:
     """Write the package of a judged model to ``folder``, signed; equal arguments give equal bytes.
 
@@ -80,7 +80,7 @@ def build(
         created: Seconds since the epoch.
         licences: SPDX identifiers by part: ``model``, ``data``.
         report: Further sections of ``render_model_report`` (``guard``, ``commands``, ...).
-        session: The model's graph, where the caller has it loaded.
+        session: What answers as the model's graph does, where the caller has it loaded.
 
     Raises:
         Conflict: ``folder`` exists.
@@ -101,8 +101,8 @@ def build(
     shipped = {MODEL: model.onnx, EXAMPLES: _json(golden)}
     if model.signature.tokenizer is not None:
         shipped[TOKENIZER] = model.signature.tokenizer.data
-    files = _listed_files(head, told, shipped)
-    manifest = _json({**head, "files": _entries(files)})
+    files, entries = _listed_files(head, told, shipped)
+    manifest = _json({**head, "files": entries})
     files |= {MANIFEST: manifest, SIGNATURE: key.sign(manifest)}
     for name, data in files.items():
         if len(data) > FILE_KINDS[name]:
@@ -116,12 +116,13 @@ def build(
 
 def _listed_files(
     head: Mapping[str, Any], told: Mapping[str, Any], files: Mapping[str, bytes]
-) -> dict[str, bytes]:
-    """Return ``files`` with the papers and the bill of materials, which lists all the others."""
+) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
+    """Return ``files`` with the papers and the bill of materials, which lists all the others, and their entries."""
     guard, members = told.get("guard") or (), told["fit"].get("members") or ()
     found = {**files, **_papers(head, told)}
-    found[MLBOM] = _json(write_mlbom(head, _entries(found), told["evaluation"], guard, members))
-    return found
+    entries = _entries(found)
+    found[MLBOM] = _json(write_mlbom(head, entries, told["evaluation"], guard, members))
+    return found, entries | _entries({MLBOM: found[MLBOM]})
 
 
 def _papers(head: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, bytes]:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from modelworks.compute.feeds import pack_rows
 from modelworks.compute.payloads import image_pixels
-from modelworks.compute.runtime import GraphSession
 from modelworks.core.errors import ExecutionError
 from modelworks.core.signature import Signature, Tensor
 
@@ -61,7 +60,7 @@ def golden_rows(
 
 
 def golden_examples(
-    session: GraphSession, signature: Signature, rows: Sequence[Mapping[str, Any]]
+    session: Answering, signature: Signature, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Answer ``rows`` with the shipped graph; returns ``{rows, expected, tolerance}`` as plain JSON data.
 

@@ -41,7 +41,9 @@ def receive_frame(channel: socket.socket, limit: int = MAX_FRAME) -> bytes:
     (size,) = struct.unpack(">I", _exactly(channel, 4))
     if size > limit:
         raise ValueError(f"a frame of {size} bytes; {limit} are allowed")
-    return bytes(_exactly(channel, size))
+    # In one piece, so that a large graph is not copied once more; a signal may cut it short.
+    data = channel.recv(size, socket.MSG_WAITALL) if size else b""
+    return data if len(data) == size else data + bytes(_exactly(channel, size - len(data)))
 
 
 def main(control_descriptor: int, work: str, idle_s: float = IDLE_S) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelworks.compute.runtime import GraphSession
     from modelworks.core.estimator import FittedModel
     from modelworks.core.schema import Schema
+    from modelworks.packaging.golden import Answering
 
 JUDGED = "judged.json"
 PARITY = 1e-4
@@ -32,7 +33,7 @@ class Judged:
     Attributes:
         record: ``fit.json``.
         model: The fitted model.
-        session: Its graph in ONNX Runtime.
+        session: What answers as its graph does, bit for bit; the graph itself in ONNX Runtime, or its halves.
         table, schema: The whole table.
         findings: ``evaluation``, ``baselines``, ``champion``, ``importance``, ``measured``, ``verdict`` as plain data.
         parts: CPU-seconds by what they were for.
@@ -42,7 +43,7 @@ class Judged:
 
     record: dict[str, Any]
     model: FittedModel
-    session: GraphSession
+    session: Answering
     table: pa.Table
     schema: Schema
     findings: dict[str, Any]

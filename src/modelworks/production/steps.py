@@ -214,9 +214,16 @@ def fit_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) ->
 
 
 @step(
-    version=8,
+    version=9,
     outputs=("judged.json",),
-    sources=(f"{HOUSE}.sample_judging", f"{HOUSE}.sample_showing", f"{HOUSE}.judging", f"{HOUSE}.papers"),
+    sources=(
+        f"{HOUSE}.sample_judging",
+        f"{HOUSE}.sample_showing",
+        f"{HOUSE}.halves",
+        f"{HOUSE}.judging",
+        f"{HOUSE}.papers",
+        "modelworks.algorithms.backbones.fusion",
+    ),
 )
 def judge_sample(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Score the shipped graph on the sealed samples, hold it to the gate, and write its package or its report."""

@@ -27,7 +27,7 @@ def test_the_public_functions_take_what_was_promised() -> None:
     assert list(inspect.signature(mw.load).parameters) == ["package", "home"]
     assert list(inspect.signature(mw.serve).parameters) == ["models", "home", "settings"]
     assert list(inspect.signature(mw.deploy).parameters) == [
-        "model", "version", "endpoint", "canary", "shadow", "sticky", "home",
+        "model", "version", "endpoint", "canary", "shadow", "sticky", "change_signature", "home",
     ]  # fmt: skip
     assert list(inspect.signature(mw.Client).parameters) == [
         "url", "token", "timeout_s", "retries", "certificate",

@@ -315,7 +315,7 @@ def test_requests_that_do_not_fit_are_refused_with_their_place() -> None:
         with pytest.raises(NonFiniteAnswer):
             await bench.infer("adder", [[1, np.nan, 3]])
         await bench.deployments.configure("adder", {"nan": "refuse"}, actor="test")
-        with pytest.raises(ModelworksError, match="column 'c1': a value is NaN"):
+        with pytest.raises(ModelworksError, match="column 'c1': a value is missing or NaN, which this"):
             await bench.infer("adder", [[1, np.nan, 3]])
         bench.close()
 

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from serving_kit import Running, adder, make_package, running
+from serving_kit import Running, adder, echo, make_package, running
 from test_dataplane import Bench
 
 from modelworks.core.clock import ManualClock
 from modelworks.core.errors import Conflict, ModelworksError, StorageError, UsageError
+from modelworks.core.signature import Signature
 from modelworks.packaging.keys import SigningKey
 from modelworks.packaging.package import TrustPolicy
 from modelworks.serving import endpoints as acts
+from modelworks.serving.compatibility import broken_for_clients
 from modelworks.serving.deployments import Deployments
 from modelworks.serving.endpoints import Endpoint, share_point
 from modelworks.serving.journal import Change, Journal
@@ -339,6 +342,37 @@ def test_a_bad_candidate_never_touches_the_champion(tmp_path: Path) -> None:
         assert server.request("POST", "/v1/endpoints/adder/deploy", {"digest": "f" * 64})[0] == 404
 
 
+def test_a_package_that_is_asked_otherwise_does_not_replace_the_champion(tmp_path: Path) -> None:
+    other = replace(adder("adder", 2.0), signature=_columns(adder().signature, "c0", "c1", "d"))
+    with running(tmp_path, [adder()]) as server:
+        deployments = server.server.deployments
+        with pytest.raises(Conflict, match="has no column c2 and has a new column d") as caught:
+            server.wait(deployments.deploy(other, endpoint="adder", actor="t"))
+        assert caught.value.error_code == "MW1343" and "--change-signature" in caught.value.hint
+        assert server.infer("adder", [[1, 2, 3]])[0] == 200
+        assert [version.number for version in deployments.find("adder").versions] == ["1"]
+        state = server.wait(deployments.deploy(other, endpoint="adder", actor="t", change_signature=True))
+        assert state.champion == "2"
+
+
+def _columns(signature: Signature, *columns: str) -> Signature:
+    (tensor,) = signature.inputs
+    return replace(signature, inputs=(replace(tensor, columns=columns),))
+
+
+def test_what_breaks_a_client_is_named() -> None:
+    old = adder().signature
+    (given,) = old.outputs
+    assert broken_for_clients(old, old) == ""
+    assert broken_for_clients(Signature(inputs=(), outputs=()), old) == ""
+    assert broken_for_clients(old, replace(old, outputs=(given, replace(given, name="more")))) == ""
+    assert "another order" in broken_for_clients(old, _columns(old, "c1", "c0", "c2"))
+    assert "no output 'prediction'" in broken_for_clients(old, replace(old, outputs=()))
+    integer = replace(old, outputs=(replace(given, datatype="INT64"),))
+    assert "is INT64 instead of FP32" in broken_for_clients(old, integer)
+    assert "instead of numbers" in broken_for_clients(old, echo("INT64").signature)
+
+
 def test_two_admins_at_once_get_a_conflict_or_a_turn() -> None:
     async def work() -> None:
         bench = Bench(adder(amount=1))
@@ -375,6 +409,10 @@ def test_settings_are_checked() -> None:
         ):
             with pytest.raises(UsageError):
                 await bench.deployments.configure("adder", bad, actor="t")
+        with pytest.raises(UsageError, match="There are nan, priority, deadline_ms"):
+            await bench.deployments.configure("adder", {"nothing": 1}, actor="t")
+        with pytest.raises(UsageError, match="it takes missing or refuse"):
+            await bench.deployments.configure("adder", {"nan": "x"}, actor="t")
         await bench.deployments.configure("adder", {"deadline_ms": 50, "priority": "background"}, actor="t")
         assert bench.plane.resolve("adder").policy.deadline_s == 0.05
         assert bench.plane.resolve("adder").policy.priority == 1

@@ -130,17 +130,46 @@ def test_health_metadata_index_load_unload(
     metadata = client.get_model_metadata("adder", headers=headers, **options)
     assert metadata["inputs"][0]["name"] == "numbers"
     assert [int(axis) for axis in metadata["inputs"][0]["shape"]] == [-1, 3]
+    if door == "http":
+        assert metadata["inputs"][0]["parameters"] == {"columns": ["c0", "c1", "c2"]}
     client.load_model("adder", headers=headers)
-    index = client.get_model_repository_index(headers=headers, **options)
-    entries = {entry["name"]: entry for entry in (index["models"] if door == "grpc" else index)}
+    entries = _index(client, door, headers, options)
     assert entries["adder"]["state"] == "READY"
+    with pytest.raises(InferenceServerException, match="MW1415: A load takes no parameters \\(config"):
+        client.load_model("adder", headers=headers, config="{}")
     client.unload_model("adder", headers=headers)
     assert not client.is_model_ready("adder", headers=headers)
+    assert _index(client, door, headers, options)["adder"]["state"] == "UNAVAILABLE"
     with pytest.raises(InferenceServerException, match="unloaded"):
         _add(client, triton_http if door == "http" else triton_grpc, headers)
     client.load_model("adder", headers=headers)
     assert client.is_model_ready("adder", headers=headers)
     assert _add(client, triton_http if door == "http" else triton_grpc, headers).tolist() == [7.0]
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_the_index_says_of_a_cold_model_what_the_ready_verb_says(tmp_path: Path, door: str) -> None:
+    with running(tmp_path, [adder()], grpc_port=0) as server:
+        module, port = (
+            (triton_http, server.address.port) if door == "http" else (triton_grpc, server.address.grpc_port)
+        )
+        headers = {"authorization": f"Bearer {server.token}"}
+        options = {} if door == "http" else {"as_json": True}
+        with module.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            assert client.is_model_ready("adder", headers=headers)
+            entry = _index(client, door, headers, options)["adder"]
+            assert (entry["state"], entry["reason"]) == ("READY", "loads on first use")
+            client.unload_model("adder", headers=headers)
+            status, body, _ = server.request("GET", "/v2/models/adder/ready")
+            assert status == 503
+            assert body["error"] == "MW2312: Model 'adder' is not ready: unloaded by an admin."
+
+
+def _index(
+    client: Any, door: str, headers: dict[str, str], options: dict[str, Any]
+) -> dict[str, dict[str, str]]:
+    index = client.get_model_repository_index(headers=headers, **options)
+    return {entry["name"]: entry for entry in (index["models"] if door == "grpc" else index)}
 
 
 def _add(client: Any, module: Any, headers: dict[str, str], **options: Any) -> Any:

@@ -116,6 +116,10 @@ def deploy(
     canary: Annotated[str, typer.Option(help="Share of the traffic it gets first, like 10%.")] = "",
     shadow: Annotated[bool, typer.Option("--shadow", help="It only gets copies of the traffic.")] = False,
     sticky: Annotated[bool, typer.Option(help="Requests of one key always meet the same version.")] = True,
+    change_signature: Annotated[
+        bool,
+        typer.Option("--change-signature", help="It may take or give other tensors than what answers now."),
+    ] = False,
 ) -> None:
     """Prove a package in a limited child and let it answer; the champion before it is kept for rollback."""
     from modelworks.cli.serving_shown import deployed_text
@@ -125,7 +129,13 @@ def deploy(
         Service.open()
         .serving()
         .deploy(
-            model, version=version, endpoint=endpoint, canary=share_of(canary), shadow=shadow, sticky=sticky
+            model,
+            version=version,
+            endpoint=endpoint,
+            canary=share_of(canary),
+            shadow=shadow,
+            sticky=sticky,
+            change_signature=change_signature,
         )
     )
     terminal.result(found, deployed_text)

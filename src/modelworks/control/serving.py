@@ -111,6 +111,7 @@ class Serving:
         canary: float | None = None,
         shadow: bool = False,
         sticky: bool = True,
+        change_signature: bool = False,
         actor: str = "mw",
     ) -> dict[str, Any]:
         """Prove a package and let it answer: everything, a canary's share, or as a shadow.
@@ -122,6 +123,7 @@ class Serving:
             canary: Share of the traffic in (0, 1) it gets first.
             shadow: Whether it only gets copies of the traffic.
             sticky: Whether requests of one key always meet the same version.
+            change_signature: Whether it may take or give other tensors than the version that answers.
             actor: Who asks, for the record.
 
         Returns:
@@ -149,14 +151,26 @@ class Serving:
         source = stage(place, self._workspace.home / "serving", trust)
         found = self.running()
         if found is not None:
-            body = {"digest": source.digest, "canary": canary, "shadow": shadow, "sticky": sticky}
+            body = {
+                "digest": source.digest,
+                "canary": canary,
+                "shadow": shadow,
+                "sticky": sticky,
+                "change_signature": change_signature,
+            }
             return self._placed(
                 self._ask(lambda client: client.endpoint(name, "deploy", **body)), source.digest
             )
         staged = package_source(Path(source.place), trust)
         state = self._offline(
             lambda deployments: deployments.deploy(
-                staged, endpoint=name, actor=actor, canary=canary, shadow=shadow, sticky=sticky
+                staged,
+                endpoint=name,
+                actor=actor,
+                canary=canary,
+                shadow=shadow,
+                sticky=sticky,
+                change_signature=change_signature,
             )
         )
         return self._placed(state.to_json(), source.digest)

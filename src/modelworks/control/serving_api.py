@@ -118,6 +118,7 @@ def deploy(
     canary: float | None = None,
     shadow: bool = False,
     sticky: bool = True,
+    change_signature: bool = False,
     home: str | Path | None = None,
 ) -> dict[str, Any]:
     """Prove a package in a limited child and let it answer.
@@ -132,6 +133,7 @@ def deploy(
         canary: Share of the traffic in (0, 1) it gets first.
         shadow: Whether it only gets copies of the traffic.
         sticky: Whether requests of one key always meet the same version.
+        change_signature: Whether it may take or give other tensors than the version that answers.
         home: Folder of the installation; ``MODELWORKS_HOME`` by default.
 
     Returns:
@@ -142,5 +144,11 @@ def deploy(
     """
     service = Service.open(home=Path(home) if home is not None else None)
     return service.serving().deploy(
-        str(model), version=version, endpoint=endpoint, canary=canary, shadow=shadow, sticky=sticky
+        str(model),
+        version=version,
+        endpoint=endpoint,
+        canary=canary,
+        shadow=shadow,
+        sticky=sticky,
+        change_signature=change_signature,
     )

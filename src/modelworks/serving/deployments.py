@@ -7,12 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelworks.core.errors import Conflict, ModelworksError, TrustError, UsageError, close_matches
 from modelworks.core.signature import Signature
 from modelworks.packaging.package import TrustPolicy
 from modelworks.serving import endpoints as acts
+from modelworks.serving.compatibility import broken_for_clients
 from modelworks.serving.dataplane import DataPlane
 from modelworks.serving.endpoints import Endpoint
 from modelworks.serving.errors import Quarantined
@@ -22,19 +23,36 @@ from modelworks.serving.packages import package_source
 
 _log = logging.getLogger("modelworks.serving")
 
-SETTINGS: dict[str, Callable[[Any], bool]] = {
-    "nan": lambda value: value in {"missing", "refuse"},
-    "priority": lambda value: value in {"interactive", "background"},
-    "deadline_ms": lambda value: _number(value) and 0 < value <= _LONGEST,
-    "pin": lambda value: isinstance(value, bool),
-    "guard": lambda value: isinstance(value, bool),
-    "observe": lambda value: _number(value) and 0 <= value <= 1,
-    "audit": lambda value: _number(value) and 0 <= value <= 1,
-    "redact": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-    "retention_days": lambda value: _number(value) and 0 < value <= _LONGEST,
-}
-"""What may be set on an endpoint, and how a value is checked."""
+
+class Setting(NamedTuple):
+    """What may be set on an endpoint: how a value is checked, and in words."""
+
+    fits: Callable[[Any], bool]
+    takes: str
+
+
+def _one_of(*values: str) -> Setting:
+    return Setting(lambda value: value in values, " or ".join(values))
+
+
 _LONGEST = 1e9
+_FLAG = Setting(lambda value: isinstance(value, bool), "true or false")
+_SHARE = Setting(lambda value: _number(value) and 0 <= value <= 1, "a share from 0 to 1")
+_POSITIVE = Setting(lambda value: _number(value) and 0 < value <= _LONGEST, "a number above 0")
+SETTINGS: dict[str, Setting] = {
+    "nan": _one_of("missing", "refuse"),
+    "priority": _one_of("interactive", "background"),
+    "deadline_ms": _POSITIVE,
+    "pin": _FLAG,
+    "guard": _FLAG,
+    "observe": _SHARE,
+    "audit": _SHARE,
+    "redact": Setting(
+        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+        "names of columns or outputs, separated by commas",
+    ),
+    "retention_days": _POSITIVE,
+}
 
 
 def _number(value: Any) -> bool:
@@ -119,6 +137,12 @@ class Deployments:
             self.sources[source.digest] = source
             if before is not None and any(version.digest == source.digest for version in before.versions):
                 continue
+            champion = (
+                self.sources.get(before.version(before.champion).digest) if before is not None else None
+            )
+            broken = broken_for_clients(champion.signature, source.signature) if champion is not None else ""
+            if broken:
+                _log.warning("the new package of %s is not asked like the one before: %s", name, broken)
             state, version = acts.with_version(before, name, source.digest, source.place)
             state = acts.promote(state, version.number)
             changed[name] = Change(
@@ -183,14 +207,25 @@ class Deployments:
         canary: float | None = None,
         shadow: bool = False,
         sticky: bool = True,
+        change_signature: bool = False,
     ) -> Endpoint:
         """Load and prove a package, then let it answer: everything, a canary's share, or as a shadow.
 
         Raises:
+            Conflict: It takes or gives other tensors than the version that answers, and may not (``change_signature``).
             Quarantined: It did not pass its proof; the champion goes on serving.
             ModelTooLarge: It does not fit.
         """
         name = endpoint or source.name
+        known = self.plane.routes.get(name)
+        if known is not None and not change_signature:
+            broken = broken_for_clients(known.champion.signature, source.signature)
+            if broken:
+                raise Conflict(
+                    f"Those who ask '{name}' could not go on as they do: {broken}.",
+                    code="MW1343",
+                    hint="--endpoint with another name, or --change-signature",
+                )
         self.sources[source.digest] = source
         resident = self.plane.residency.add(source)
         reason = f"deploying {name}"
@@ -266,9 +301,12 @@ class Deployments:
         """
         for key, value in settings.items():
             if key not in SETTINGS:
-                raise UsageError(f"There is no setting '{key}'.{close_matches(key, SETTINGS)}", code="MW1315")
-            if value is not None and not SETTINGS[key](value):
-                raise UsageError(f"Setting '{key}' cannot be {value!r:.60}.", code="MW1315")
+                near = close_matches(key, SETTINGS) or f" There are {', '.join(SETTINGS)}."
+                raise UsageError(f"There is no setting '{key}'.{near}", code="MW1315")
+            if value is not None and not SETTINGS[key].fits(value):
+                raise UsageError(
+                    f"Setting '{key}' cannot be {value!r:.60}; it takes {SETTINGS[key].takes}.", code="MW1315"
+                )
 
         def change(state: Endpoint) -> Endpoint:
             merged = {**state.settings, **settings}

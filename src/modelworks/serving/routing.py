@@ -125,7 +125,9 @@ def check_finite_inputs(target: Target, feeds: dict[str, Array]) -> None:
         if not bad.any():
             continue
         place = [int(index) for index in np.argwhere(bad)[0]]
-        what = "infinite" if np.isinf(array[tuple(place)]) else "NaN"
+        what = "infinite"
+        if np.isnan(array[tuple(place)]):
+            what = "missing or NaN, which this endpoint refuses (nan=refuse)" if tensor.columns else "NaN"
         where = f"row {place[0]}"
         if tensor.columns and not tensor.payload and len(place) > 1:
             where += f", column '{tensor.columns[place[1]]}'"

@@ -28,6 +28,7 @@ class DeployBody(msgspec.Struct, forbid_unknown_fields=True):
     canary: float | None = None
     shadow: bool = False
     sticky: bool = True
+    change_signature: bool = False
 
 
 class PrepareBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,6 +148,7 @@ class AdministrationRoutes:
             canary=body.canary,
             shadow=body.shadow,
             sticky=body.sticky,
+            change_signature=body.change_signature,
         )
         return Response(200, _ENCODE(endpoint.to_json()))
 

@@ -122,7 +122,7 @@ class FriendlyRoutes:
         self._plane.resolve(name)
         headers = call.head.headers
         if headers.get("content-type", "").partition(";")[0].strip().lower() not in {"application/json", ""}:
-            raise UnsupportedMedia("Rows are sent as application/json.")
+            raise UnsupportedMedia("Rows are sent with 'Content-Type: application/json'.")
         encoding = headers.get("content-encoding", "")
         if encoding and len(call.body) > coding.THREAD_FROM:
             self._later(call, self._decompress_aside(call, encoding))

@@ -121,6 +121,10 @@ SCHEMAS: dict[str, Any] = {
             "canary": {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 1},
             "shadow": {"type": "boolean"},
             "sticky": {"type": "boolean"},
+            "change_signature": {
+                "type": "boolean",
+                "description": "It may take or give other tensors than the version that answers; default false.",
+            },
         },
     },
     "Prepare": {

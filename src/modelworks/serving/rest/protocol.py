@@ -14,7 +14,7 @@ from modelworks.serving.access import Principal
 from modelworks.serving.dataplane import DataPlane
 from modelworks.serving.errors import BadRequest, NotReady, UnsupportedMedia
 from modelworks.serving.model import Answer
-from modelworks.serving.repository import Repository
+from modelworks.serving.repository import Repository, not_ready_text
 from modelworks.serving.rest import coding
 from modelworks.serving.rest.application import Application, Call, Route
 from modelworks.serving.rest.codec import Asked, key_of, priority_of, timeout_of
@@ -57,7 +57,9 @@ class BodyForm:
             UnsupportedMedia: The body is of a type that is not taken.
         """
         if headers.get("content-type", "").partition(";")[0].strip().lower() not in _MEDIA:
-            raise UnsupportedMedia("An inference request is application/json or application/octet-stream.")
+            raise UnsupportedMedia(
+                "An inference request has 'Content-Type: application/json' or 'application/octet-stream'."
+            )
         key = headers.get("x-request-key")
         return BodyForm(
             headers.get("content-encoding", ""),
@@ -129,15 +131,20 @@ class ProtocolRoutes:
         return Response(200, _ENCODE(server_metadata()))
 
     def metadata(self, call: Call) -> Response:
-        """Inputs and outputs of a model."""
-        return Response(200, _ENCODE(model_metadata(self._plane, self._target(call))))
+        """Inputs and outputs of a model; an input made of a table's columns names them in their order."""
+        target = self._target(call)
+        found = model_metadata(self._plane, target)
+        for shown, tensor in zip(found["inputs"], target.signature.inputs, strict=True):
+            if tensor.columns:
+                shown["parameters"] = {"columns": list(tensor.columns)}
+        return Response(200, _ENCODE(found))
 
     def model_ready(self, call: Call) -> Response:
         """Say whether a request for the model would be taken."""
         target = self._target(call)
         if not self._plane.ready(target.endpoint, target.number):
-            cause = target.resident.cause or "the server is shutting down"
-            raise NotReady(f"Model '{target.endpoint}' is not ready: {cause}", retry_after_s=5.0)
+            text = not_ready_text(target.endpoint, target.resident, draining=self._plane.draining)
+            raise NotReady(text, retry_after_s=5.0)
         return Response(200, _ENCODE({"name": target.endpoint, "ready": True}))
 
     def _target(self, call: Call, key: str | None = None) -> Target:
@@ -283,9 +290,11 @@ class ProtocolRoutes:
 
     async def load(self, call: Call) -> Response:
         """Load the model now (it would load with its first request otherwise); lifts a quarantine or an unload."""
-        _object(call.body)
+        parameters = _object(call.body).get("parameters")
         call.principal.require(call.arguments["model"], self._plane.routes)
-        await self._repository.load(call.arguments["model"])
+        await self._repository.load(
+            call.arguments["model"], parameters if isinstance(parameters, dict) else ()
+        )
         return Response(200, b"{}")
 
     async def unload(self, call: Call) -> Response:

@@ -274,7 +274,7 @@ class RpcService:
 
         async def load() -> None:
             try:
-                await self._repository.load(request.model_name)
+                await self._repository.load(request.model_name, list(request.parameters))
             except Exception as error:
                 self._fail(call, error)
             else:

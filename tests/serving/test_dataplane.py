@@ -362,6 +362,42 @@ def test_a_slow_model_is_measured_at_sizes_where_batching_pays(monkeypatch: pyte
     assert curve.best_rows == 64 and set(runs.values()) == {6}
 
 
+def test_short_runs_are_made_one_and_long_ones_only_if_rows_get_cheaper() -> None:
+    def measured(*seconds: float) -> int:
+        curve = LatencyCurve(8)
+        curve.seconds = list(seconds)
+        curve.decide(1.0)
+        return curve.best_rows
+
+    # 175 us a row however many: each run costs 30 us beside it, and four together end no later than four in a row.
+    assert measured(175e-6, 350e-6, 700e-6, 1400e-6) == 8
+    assert measured(175e-6, 400e-6, 800e-6, 1600e-6) == 1
+    assert measured(5e-3, 10e-3, 20e-3, 40e-3) == 1
+    assert measured(5e-3, 9e-3, 18e-3, 36e-3) == 2
+
+
+def test_a_curve_of_a_busy_machine_does_not_decide_for_good() -> None:
+    curve = LatencyCurve(64)
+    curve.measure(lambda rows: None, limit_s=1.0, longest_s=0.05, clock=lambda: 0.0)
+    curve.seconds = [1e-3, 2.2e-3, 9e-3, 30e-3, None, None, None]
+    curve.decide(0.05)
+    assert curve.best_rows == 1
+    tried = []
+    for _ in range(4000):
+        rows = curve.try_rows()
+        tried.append(rows)
+        curve.observe(rows, 0.4e-3 + 0.3e-3 * rows)
+    assert curve.best_rows == 16
+    assert tried[-1000:].count(32) in range(20, 40)
+    # One that never stacks has no other size to try, and one that is long already tries nothing much longer.
+    assert LatencyCurve(1).try_rows() == 1
+    slow = LatencyCurve(64)
+    slow.measure(lambda rows: None, limit_s=1.0, longest_s=0.05, clock=lambda: 0.0)
+    slow.seconds = [20e-3, 30e-3, 70e-3, None, None, None, None]
+    slow.decide(0.05)
+    assert {slow.try_rows() for _ in range(100)} == {2}
+
+
 def test_curve_follows_what_is_observed_but_not_one_stall() -> None:
     curve = LatencyCurve(8)
     curve.seconds = [1e-3, 1e-3, 1e-3, 1e-3]

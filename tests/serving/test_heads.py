@@ -297,7 +297,11 @@ def test_heads_of_one_backbone_share_a_session_a_batch_and_a_pass() -> None:
         lanes = {id(bench.plane.resolve(item.name).resident.lane) for item in sources}
         assert len(lanes) == 1
         seen = _count_embeds(bench, "h0")
-        runner: Any = bench.plane.resolve("h0").resident.lane.runner  # type: ignore[union-attr]
+        lane = bench.plane.resolve("h0").resident.lane
+        assert lane is not None
+        # Whatever a busy machine said when it was measured.
+        lane.curve.best_rows = 64
+        runner: Any = lane.runner
         runner.cache = EmbeddingCache(10**6)
         answers = await asyncio.gather(*(bench.infer(item.name, x) for item in sources))
         assert seen == [1]

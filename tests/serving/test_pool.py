@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,11 @@ class Bench:
         self.pool._jobs = Watched()  # type: ignore[assignment]
         self.answered: list[int] = []
 
-    def lane(self, run_s: float, **limits: Any) -> tuple[Lane, Busy]:
-        curve = LatencyCurve(1)
-        curve.observe(1, run_s)
+    def lane(self, run_s: float, best_rows: int = 1, **limits: Any) -> tuple[Lane, Busy]:
+        curve = LatencyCurve(best_rows)
+        for rows in curve.sizes:
+            curve.observe(rows, run_s * rows)
+        curve.best_rows = best_rows
         runner = Busy(run_s)
         limits.setdefault("wait_s", 0.0)
         return Lane("m", "0" * 64, runner, curve, LaneLimits(**limits), self.loop, self.pool), runner
@@ -189,5 +192,92 @@ def test_what_is_given_up_at_a_thread_is_never_run_and_what_fails_there_is_told(
         assert runner.runs == [[0]]
         assert told == ["NotReady", "NoneType"]
         bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_what_arrives_joins_the_batch_that_waits_at_the_thread() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, runner = bench.lane(0.0005, best_rows=4)
+        runner.gate.clear()
+        for number in range(7):
+            bench.submit(lane, number)
+            await asyncio.sleep(0.002)
+        runner.gate.set()
+        await bench.wait(7)
+        # The first was not held back for others; the second waited at the thread and three joined it.
+        assert runner.runs[:2] == [[0], [1, 2, 3, 4]] and [*chain(*runner.runs)] == list(range(7))
+        assert bench.answered == list(range(7)) and not lane.waiting_rows and not lane.handed
+        assert lane.virtual_s == pytest.approx(lane.counts.busy_s)
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_a_batch_that_waits_grows_neither_long_nor_past_another_model_nor_by_background_work() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, runner = bench.lane(0.0015, best_rows=4)
+        other, _ = bench.lane(0.0015)
+        runner.gate.clear()
+        for number in range(5):
+            bench.submit(lane, number)
+            await asyncio.sleep(0.002)
+        bench.submit(other, 10)
+        await asyncio.sleep(0.002)
+        bench.submit(lane, 5, priority=1)
+        await asyncio.sleep(0.002)
+        runner.gate.set()
+        await bench.wait(7)
+        # Two rows are 3 ms, and three would be longer than a job may wait at a thread.
+        assert runner.runs[:3] == [[0], [1, 2], [3, 4]] and runner.runs[-1] == [5]
+        assert bench.answered.index(10) == 3
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_what_joins_too_late_is_queued_again_before_all_others() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, runner = bench.lane(0.001, best_rows=4)
+        runner.gate.clear()
+        for number in range(2):
+            bench.submit(lane, number)
+            await asyncio.sleep(0.002)
+        first = next(iter(lane.handed))
+        assert first.begun == 1
+        # The loop saw a job that had not begun, and the thread began it before the loop had added these.
+        bench.submit(lane, 2)
+        bench.submit(lane, 3)
+        first.batches[-1] += [lane.waiting[0].popleft() for _ in range(2)]
+        lane.waiting_rows -= 2
+        assert [int(work.feeds["x"][0]) for work in first.waiting()] == [2, 3]
+        await asyncio.sleep(0.002)
+        runner.gate.set()
+        await bench.wait(4)
+        # Whether they come with 1 or behind it depends on when the thread begins that one.
+        assert runner.runs[0] == [0] and [*chain(*runner.runs)] == [0, 1, 2, 3]
+        assert not lane.waiting_rows and not lane.handed
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
+def test_a_batch_is_parted_between_free_threads_unless_its_run_would_be_no_shorter() -> None:
+    async def work() -> None:
+        for per_run, parted in ((0.0, True), (0.01, False)):
+            bench = Bench(2)
+            lane, runner = bench.lane(0.001, best_rows=4)
+            lane.curve.seconds = [per_run + 0.001 * rows for rows in lane.curve.sizes]
+            runner.gate.clear()
+            for number in range(4):
+                bench.submit(lane, number)
+            await asyncio.sleep(0.01)
+            runner.gate.set()
+            await bench.wait(4)
+            assert sorted(runner.runs) == ([[0, 1], [2, 3]] if parted else [[0, 1, 2, 3]])
+            bench.pool.close()
 
     asyncio.run(work())

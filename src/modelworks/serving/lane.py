@@ -17,6 +17,7 @@ from modelworks.serving.mixed import MixedFeeds, is_mixed, run_mixed
 from modelworks.serving.work import Outcome, Runner, Work
 
 PRIORITIES = 2
+_SHORTER = 0.75
 
 
 def run_batch(runner: Runner, batch: list[Work]) -> list[Outcome]:
@@ -65,26 +66,42 @@ class LaneCounts:
 class Job:
     """Batches of one lane that a thread runs one after the other.
 
+    Until the thread begins, the event loop may add works to the last batch. No lock is taken: the thread runs what it
+    finds when it begins a batch, and what came too late the loop finds behind it when the job ends.
+
     Attributes:
         lane: Whose they are.
         batches: Works of each run.
         forecast_s: Seconds charged to the lane until the real ones are known.
         begun: How many runs the thread has begun.
-        results: Outcomes and seconds of each run that has ended.
+        taken: How many works of the batch begun last it found.
+        results: Works, outcomes and seconds of each run that has ended.
     """
 
-    __slots__ = ("batches", "begun", "forecast_s", "lane", "results")
+    __slots__ = ("batches", "begun", "forecast_s", "lane", "results", "taken")
 
     def __init__(self, lane: Lane, batches: list[list[Work]], forecast_s: float) -> None:
         self.lane = lane
         self.batches = batches
         self.forecast_s = forecast_s
         self.begun = 0
-        self.results: list[tuple[list[Outcome], float]] = []
+        self.taken = 0
+        self.results: list[tuple[list[Work], list[Outcome], float]] = []
+
+    def begin(self, index: int) -> list[Work]:
+        """Return the works of a run that begins now; those given up meanwhile are left out."""
+        self.taken = 0
+        self.begun = index + 1
+        found = self.batches[index][:]
+        self.taken = len(found)
+        return [work for work in found if not work.settled]
 
     def waiting(self) -> Iterator[Work]:
         """Return the works no run of which has begun."""
-        return (work for batch in self.batches[self.begun :] for work in batch)
+        if self.begun:
+            yield from self.batches[self.begun - 1][self.taken :]
+        for batch in self.batches[self.begun :]:
+            yield from batch
 
 
 class Pooled(Protocol):
@@ -200,9 +217,17 @@ class Lane:
     def _most_rows(self) -> int:
         return min(self.limits.batch_rows, self.curve.best_rows)
 
-    def take_batch(self, now: float) -> list[Work]:
-        """Remove and return the works of the next run: equal shapes, highest priority first, none expired."""
+    def take_batch(self, now: float, threads: int = 1) -> list[Work]:
+        """Remove and return the works of the next run: equal shapes, highest priority first, none expired.
+
+        With several ``threads`` free they are parted between these, if that answers them sooner; heads of one backbone
+        are not, for equal inputs take one pass of it.
+        """
         most = self._most_rows()
+        if self.waiting_rows > most:
+            most = min(self.limits.batch_rows, self.curve.try_rows())
+        if threads > 1 and not (self.waiting[0] and self.waiting[0][0].places):
+            most = self._part(min(most, self.waiting_rows), threads)
         batch: list[Work] = []
         rows = 0
         for queue in self.waiting:
@@ -223,6 +248,37 @@ class Lane:
             if batch:
                 return batch
         return batch
+
+    def _part(self, rows: int, threads: int) -> int:
+        """Return the rows of each of several runs side by side; all of them if these would hardly be shorter."""
+        part = -(-rows // threads)
+        return part if self.curve.estimate(part) <= _SHORTER * self.curve.estimate(rows) else rows
+
+    def join(self, job: Job, longest_s: float) -> None:
+        """Let what waits join the last batch of a job that has not begun, while its run is not longer than this."""
+        batch = job.batches[-1]
+        rows = sum(work.rows for work in batch)
+        forecast_s = before_s = self.curve.estimate(rows)
+        most = self._most_rows()
+        queue = self.waiting[0]
+        while queue:
+            work = queue[0]
+            rows += work.rows
+            run_s = self.curve.estimate(rows)
+            if rows > most or run_s > longest_s or work.shape != batch[0].shape:
+                break
+            forecast_s = run_s
+            self.waiting_rows -= work.rows
+            batch.append(queue.popleft())
+        added_s = (forecast_s - before_s) / self.limits.weight
+        job.forecast_s += added_s
+        self.virtual_s += added_s
+
+    def take_back(self, job: Job) -> None:
+        """Queue again, before all others, what joined a job after the thread had begun it."""
+        late = [work for work in job.waiting() if not work.settled]
+        self.waiting[0].extendleft(reversed(late))
+        self.waiting_rows += sum(work.rows for work in late)
 
     def _expire(self, work: Work) -> None:
         if not work.settled:

@@ -349,9 +349,7 @@ class Loader:
             runner.run([Work(samples[0], 1, None, _ignore, enqueued=0.0) for _ in range(rows)])
 
         self._time(measured, run, runner.session)
-        if not stack:
-            curve.sizes, curve.seconds = measured.sizes, measured.seconds
-        return curve
+        return measured
 
     def _measure_backbone(
         self, runner: BackboneRunner, head: Head, samples: list[dict[str, Array]]

@@ -6,11 +6,12 @@ import contextlib
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from queue import SimpleQueue
-from time import monotonic, thread_time
+from time import monotonic
 
 from modelworks.serving.errors import DeadlinePassed, NotReady
 from modelworks.serving.flight import FlightRecorder
 from modelworks.serving.lane import Job, Lane, run_batch
+from modelworks.serving.mixed import is_mixed
 from modelworks.serving.work import Work
 
 _SWEEP_S = 0.02
@@ -57,12 +58,23 @@ class WorkerPool:
         if self._closed:
             lane.fail_all(NotReady("The server is shutting down."))
             return
+        if lane.handed and not self._lanes:
+            self._join(lane)
+            if not lane.waiting_rows:
+                return
         if lane not in self._lanes:
             self._lanes[lane] = None
             lane.virtual_s = max(lane.virtual_s, self._virtual_s)
         self._dispatch()
         if self._sweep is None and (self._lanes or self._running):
             self._sweep = self._loop.call_later(_SWEEP_S, self._sweep_deadlines)
+
+    def _join(self, lane: Lane) -> None:
+        """Let what arrived join a job of its lane that waits at a thread; no other lane waits to be overtaken."""
+        job = next(reversed(lane.handed))
+        first = job.batches[-1][0]
+        if not job.begun and not first.priority and not is_mixed(first):
+            lane.join(job, _AHEAD_S)
 
     def _dispatch(self) -> None:
         held: list[tuple[float, Lane]] = []
@@ -100,7 +112,7 @@ class WorkerPool:
             run_s = lane.next_run_s()
             if batches and (self._free > 1 or not lane.waiting[0] or forecast_s + run_s > _JOB_S):
                 break
-            batch = lane.take_batch(now)
+            batch = lane.take_batch(now, self._free // (1 + len(self._lanes)))
             if batch:
                 batches.append(batch)
                 forecast_s += run_s
@@ -127,20 +139,18 @@ class WorkerPool:
 
     def _run(self, slot: int, job: Job) -> None:
         lane = job.lane
-        for index, handed in enumerate(job.batches):
-            job.begun = index + 1
-            # Some may have been given up while they waited for this thread.
-            batch = job.batches[index] = [work for work in handed if not work.settled]
+        clock = lane.curve.clock
+        for index in range(len(job.batches)):
+            batch = job.begin(index)
             if not batch:
-                job.results.append(([], 0.0))
                 continue
             self.recorder.begin(slot, lane.digest)
             began = monotonic()
             for work in batch:
                 work.started = began
-            start = thread_time()
+            start = clock()
             outcomes = run_batch(lane.runner, batch)
-            job.results.append((outcomes, thread_time() - start))
+            job.results.append((batch, outcomes, clock() - start))
             self.recorder.end(slot)
         # The loop may be gone when a long run ends after the server was closed.
         with contextlib.suppress(RuntimeError):
@@ -151,11 +161,14 @@ class WorkerPool:
         self._free += 1
         del self._running[job], lane.handed[job]
         lane.virtual_s -= job.forecast_s
+        lane.take_back(job)
         # The thread gets its next batch before these answers are written: it would idle meanwhile.
-        self._dispatch()
-        for batch, (outcomes, spent_s) in zip(job.batches, job.results, strict=True):
-            if batch:
-                lane.deliver(batch, outcomes, spent_s)
+        if lane.waiting_rows:
+            self.wake(lane)
+        else:
+            self._dispatch()
+        for batch, outcomes, spent_s in job.results:
+            lane.deliver(batch, outcomes, spent_s)
 
     def _sweep_deadlines(self) -> None:
         """Answer works whose deadline passed while they waited or ran; a run that goes on is only unwatched."""

@@ -23,7 +23,7 @@ from modelworks.serving.guard import Guard
 from modelworks.serving.journal import Journal
 from modelworks.serving.lane import LaneLimits
 from modelworks.serving.loading import Loader, LoadLimits
-from modelworks.serving.memory import few_heaps
+from modelworks.serving.memory import few_heaps, keep_pages
 from modelworks.serving.observations import ObservationLog
 from modelworks.serving.outcomes import Outcomes
 from modelworks.serving.packages import PackageSource, find_packages, package_source
@@ -92,6 +92,7 @@ class Server:
         self.trust = TrustPolicy.of_folder(settings.keys, require_signed=settings.require_signed)
         threads = settings.threads or os.cpu_count() or 1
         few_heaps(1 + threads // _THREADS_OF_A_HEAP)
+        keep_pages()
         lane_limits = LaneLimits(
             queue_rows=settings.queue_rows,
             batch_rows=settings.batch_rows,

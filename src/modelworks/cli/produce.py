@@ -114,7 +114,7 @@ def produce(
         terminal.say(f"target: {target[0]} (found beside the samples; --target names another)")
     order = _order(service, source, target, name, settings)
     if dry_run:
-        terminal.result(service.plan(order), plan_table)
+        terminal.result(service.plan(order, strict=not _is_order(source)), plan_table)
         return
     result = run_with_progress(terminal, service, order, out=out, strict=not _is_order(source))
     terminal.result(result.to_json(), lambda _: show_order(result))

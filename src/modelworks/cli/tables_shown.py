@@ -119,13 +119,18 @@ def _closing(result: Any) -> str:
     return "\n".join(lines)
 
 
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def plan_table(plan: Mapping[str, Any]) -> Group:
     """Return a plan and its forecast."""
     rows = [
         (
             task["task"],
             task["kind"],
-            ", ".join(task["target"]),
+            _some(task["target"]),
             f"{task['rows']:,}",
             task["features"],
             f"{task['cpu_s']:.1f} ({task['low']:.1f} to {task['high']:.1f})",
@@ -138,6 +143,10 @@ def plan_table(plan: Mapping[str, Any]) -> Group:
     )
     if plan["late"]:
         text += f"\nlate by this plan: {', '.join(plan['late'])}"
+    for line in plan.get("unplanned", ()):
+        text += f"\n{line['task']}: {line['verdict']}: {line['cause']}" + (
+            f" Fix: {line['fix']}" if line["fix"] else ""
+        )
     return Group(
         table("task", "kind", "target", "rows", "features", "CPU-s", rows=rows, right=(3, 4, 5)), Text(text)
     )

@@ -68,7 +68,17 @@ class OrderRun:
     def plan(self) -> dict[str, Any]:
         """Read the tables, and return the plan with its forecast; nothing is fitted."""
         with self._producer("plan") as producer:
-            return {"order": self.order.name, "run": self.order.run, **producer.read().to_json(time.time())}
+            plan = producer.read().to_json(time.time())
+            lost = [
+                {
+                    "task": line.task,
+                    "verdict": line.verdict.kind,
+                    "cause": line.verdict.cause,
+                    "fix": line.verdict.fix,
+                }
+                for line in producer.results
+            ]
+            return {"order": self.order.name, "run": self.order.run, **plan, "unplanned": lost}
 
     def make(self) -> OrderResult:
         """Bring every line to a verdict.

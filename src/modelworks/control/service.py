@@ -121,9 +121,12 @@ class Service:
 
         return load_order(Path(str(files("modelworks") / "examples_data" / "demo.yaml")))
 
-    def plan(self, order: Order) -> dict[str, Any]:
-        """Read the tables of an order and return its plan with the forecast; nothing is fitted."""
-        return OrderRun(self.workspace, order, slots=self._slots, memory=self._memory).plan()
+    def plan(self, order: Order, *, strict: bool = False) -> dict[str, Any]:
+        """Read the tables of an order and return its plan with the forecast; nothing is fitted.
+
+        Lines that cannot be planned are ``unplanned`` with their cause; with ``strict`` their error is raised.
+        """
+        return OrderRun(self.workspace, order, slots=self._slots, memory=self._memory, strict=strict).plan()
 
     def produce(
         self,

@@ -128,7 +128,7 @@ def heads(inputs: dict[str, Path], params: dict[str, Any], folder: Path) -> dict
 
 
 @step(
-    version=6,
+    version=7,
     outputs=("model.onnx", "fit.json", "first.npy"),
     sources=(
         f"{HOUSE}.stream_fitting",

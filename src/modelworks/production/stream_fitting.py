@@ -61,7 +61,9 @@ def fit_stream(table_folder: Path, task: Task, folder: Path) -> dict[str, Any]:
         panel, columns = read_stream(table, schema, task)
         horizon = horizon_of(task, panel) if kind is TaskKind.FORECAST else 1
         first = first_sealed(panel, task.split.test_share, horizon)
-        metric = task.metric or default_metric(kind)
+        # An alarm per event stays silent for the rest of it: measures of single values would call that a miss.
+        usual = "nab_score" if task.options.get("alarm") == "event" else default_metric(kind)
+        metric = task.metric or usual
         np.save(folder / FIRST, first, allow_pickle=False)
     with timed(parts, "fit"):
         before = panel.until(first)

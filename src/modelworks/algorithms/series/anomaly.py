@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 CARD = Card(
     name="series.anomaly",
-    version=3,
+    version=4,
     kinds=frozenset({TaskKind.ANOMALY}),
     summary="Surprise, level and shape of the newest values of a stream, each over its usual size; the worst counts.",
     source="Box and Jenkins 1976 (residuals); Hotelling 1947 (level); Yeh et al. 2016 (nearest shapes)",

@@ -27,8 +27,11 @@ MEMORY = 320
 QUIET = 96
 """Positions behind an alarm without another one."""
 
-EARLIER = QUIET + MEMORY + 2 * max(span for span, _ in LISTENED.values()) - 2
-"""Positions before the newest that are read."""
+CLIPPED = 3.0
+"""Deviations above the middle at which an earlier mean is remembered, so that an event does not hide the next one."""
+
+EARLIER = QUIET + 2 * MEMORY + 3 * max(span for span, _ in LISTENED.values()) - 3
+"""Positions before the newest that are read: the memory of every position that is remembered is needed too."""
 
 BOUNDS = (0.95, 1.5)
 """Threshold: the loudest of the training stretch, within these, so that an event hidden there does not deafen."""
@@ -74,26 +77,42 @@ class Listener:
     def loudness(self, seen: Rows, length: int) -> Rows:
         """Return the deviations over ``unit`` at the last ``QUIET`` + 1 positions, float32 [rows, positions]."""
         means = _means(_along(self.part, self.usual, seen, length), self.span)
-        means = means[:, -(QUIET + self.span + MEMORY) :]
+        means = means[:, -(QUIET + 2 * (self.span + MEMORY) - 1) :]
         means = means - means.mean(axis=1, keepdims=True, dtype=np.float32)
-        middle = _means(means, MEMORY)[:, : QUIET + 1]
-        square = _means(means * means, MEMORY)[:, : QUIET + 1]
-        deviation = np.maximum(np.sqrt(np.maximum(square - middle * middle, 0)), np.float32(self.floor))
+        middle, deviation = self._usual(means)
+        kept = np.minimum(means[:, self.span + MEMORY - 1 :], middle + np.float32(CLIPPED) * deviation)
+        middle, deviation = self._usual(kept)
         return np.asarray((means[:, -QUIET - 1 :] - middle) / (deviation * np.float32(self.unit)))
+
+    def _usual(self, means: Rows) -> tuple[Rows, Rows]:
+        """Return middle and deviation of the memory of every position that has a whole one."""
+        count = means.shape[1] - self.span - MEMORY + 1
+        middle, square = (_means(values, MEMORY)[:, :count] for values in (means, means * means))
+        deviation = np.sqrt(np.maximum(square - middle * middle, 0))
+        return middle, np.maximum(deviation, np.float32(self.floor))
 
     def nodes(self, graph: Graph, known: str, channels: int, length: int) -> str:
         """Add ``loudness`` for a standardised tensor [rows, channels, length + EARLIER]."""
         along = self._along_nodes(graph, known, channels, length)
-        count = QUIET + self.span + MEMORY
+        count = QUIET + 2 * (self.span + MEMORY) - 1
         means = _slice(graph, _mean_nodes(graph, along, self.span), EARLIER + 2 - self.span - count, count)
         last = graph.constant(np.array([2], np.int64))
         means = graph.op("Sub", means, graph.op("ReduceMean", means, last, keepdims=1))
-        middle = _slice(graph, _mean_nodes(graph, means, MEMORY), 0, QUIET + 1)
-        square = _slice(graph, _mean_nodes(graph, graph.op("Mul", means, means), MEMORY), 0, QUIET + 1)
-        variance = graph.op("Relu", graph.op("Sub", square, graph.op("Mul", middle, middle)))
-        deviation = graph.op("Max", graph.op("Sqrt", variance), graph.constant(np.float32(self.floor)))
+        middle, deviation = self._usual_nodes(graph, means, count)
+        highest = graph.op("Add", middle, graph.scaled(deviation, CLIPPED))
+        remembered = QUIET + self.span + MEMORY
+        kept = graph.op("Min", _slice(graph, means, count - remembered, remembered), highest)
+        middle, deviation = self._usual_nodes(graph, kept, remembered)
         now = graph.op("Sub", _slice(graph, means, count - QUIET - 1, QUIET + 1), middle)
         return graph.op("Div", now, graph.scaled(deviation, self.unit))
+
+    def _usual_nodes(self, graph: Graph, means: str, positions: int) -> tuple[str, str]:
+        """Add middle and deviation of the memory of every position that has a whole one."""
+        count = positions - self.span - MEMORY + 1
+        middle = _slice(graph, _mean_nodes(graph, means, MEMORY), 0, count)
+        square = _slice(graph, _mean_nodes(graph, graph.op("Mul", means, means), MEMORY), 0, count)
+        variance = graph.op("Relu", graph.op("Sub", square, graph.op("Mul", middle, middle)))
+        return middle, graph.op("Max", graph.op("Sqrt", variance), graph.constant(np.float32(self.floor)))
 
     def _along_nodes(self, graph: Graph, known: str, channels: int, length: int) -> str:
         """Add the value of the part at every position, [rows, 1, positions]."""

@@ -197,9 +197,35 @@ def decode_wav(data: bytes) -> tuple[Floats, int]:
 
 def read_wide(table: pa.Table, values: Sequence[str]) -> ReadSamples:
     """Read a table whose rows are series: the ``values`` columns are the values in order of time."""
-    matrix = np.stack([pc.cast(table.column(name), pa.float32()).to_numpy() for name in values], axis=1)
+    matrix = np.stack([_numbers(table, name) for name in values], axis=1)
     columns = {name: table.column(name) for name in table.column_names if name not in set(values)}
     return _table(list(matrix[:, None, :]), columns, [], "table")
+
+
+def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float32]:
+    """Return a column of values as float32.
+
+    Raises:
+        DataError: A cell is not a number.
+    """
+    column = table.column(name)
+    try:
+        return np.asarray(pc.cast(column, pa.float32()).to_numpy())
+    except pa.ArrowInvalid:
+        shown = next((str(cell) for cell in column.to_pylist() if not _is_number(cell)), "?")
+        raise DataError(
+            f"Column '{name}' is listed as values of a series and holds {shown!r:.60}.",
+            code="MW1167",
+            hint="leave it out of series_values (names, or patterns like 't*'); any other column is a label or a name",
+        ) from None
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(0 if cell is None else cell)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def read_long(
@@ -224,7 +250,7 @@ def read_long(
     ordered = table.sort_by([(key, "ascending"), (time, "ascending")])
     keys = pc.dictionary_encode(ordered.column(key).combine_chunks()).indices.to_numpy()
     starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-    matrix = np.stack([pc.cast(ordered.column(name), pa.float32()).to_numpy() for name in values])
+    matrix = np.stack([_numbers(ordered, name) for name in values])
     if window:
         return _windows(ordered, matrix, starts, values, window, stride)
     series = np.split(matrix, starts[1:], axis=1)

@@ -142,10 +142,12 @@ def test_origins(served: Any) -> None:
     assert served.request("GET", "/v2", headers={"Origin": "null"})[0] == 403
     status, _, headers = served.request("GET", "/v2", headers={"Origin": own})
     assert (status, headers["access-control-allow-origin"]) == (200, own)
+    assert "inference-header-content-length" in headers["access-control-expose-headers"]
     status, _, headers = served.request(
         "OPTIONS", "/v2/models/alpha/infer", token=None, headers={"Origin": own}
     )
-    assert status == 204 and "authorization" in headers["access-control-allow-headers"]
+    assert status == 204
+    assert set(headers["access-control-allow-headers"].split(", ")) >= {"authorization", "x-request-key"}
 
 
 def test_only_loopback_is_bound(served: Any) -> None:

@@ -23,6 +23,7 @@ from serving_kit import adder, echo, graph, logarithm, make_package, running, so
 from modelworks.core.clock import ManualClock
 from modelworks.core.errors import ModelworksError
 from modelworks.core.signature import Signature, Tensor
+from modelworks.serving.access import add_token
 from modelworks.serving.model import MemorySource
 from modelworks.serving.observations import ObservationLog
 from modelworks.serving.observed import ObservationLimits
@@ -404,12 +405,17 @@ def test_the_access_log_is_json_lines_without_secrets(tmp_path: Path) -> None:
         server.on_loop(lambda: setattr(server.server.application, "log", logger))
         server.infer("adder", [[1, 2, 3]])
         server.request("GET", "/v2/models/missing", headers={"x-request-id": "abc"})
+        anna = add_token(tmp_path / "keys", name="anna", role="infer")
+        server.on_loop(server.server.access.reload)
+        server.request("GET", "/metrics", headers={"Authorization": f"Bearer {anna}"}, token=None)
         logger.close()
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
         assert [(line["path"], line["status"]) for line in lines] == [
             ("/v2/models/adder/infer", 200),
             ("/v2/models/missing", 404),
+            ("/metrics", 403),
         ]
+        assert lines[2]["who"] == "anna", "what a known token may not do has a name to ask"
         assert lines[1]["id"] == "abc" and lines[0]["who"] == "local" and lines[0]["ms"] >= 0
         assert server.token not in stream.getvalue()
 

@@ -6,12 +6,14 @@ import http.server
 import json
 import math
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,9 @@ from serving_kit import adder, logarithm, running
 
 from modelworks.core.errors import UsageError
 from modelworks.serving.counters import Histogram
-from modelworks.serving.metrics import _HELP
+from modelworks.serving.foreground import address_for_people
+from modelworks.serving.metrics import _HELP, exposition
+from modelworks.serving.settings import ServeSettings
 from modelworks.serving.top import top_lines
 from modelworks.serving.tracing import Parent, Tracer
 
@@ -118,6 +122,38 @@ def test_quantiles_lie_in_the_right_bucket(values: list[float], share: float) ->
     bounds = [0.0, *histogram.bounds]
     index = next(place for place, bound in enumerate(bounds) if bound >= found - 1e-12)
     assert bounds[max(0, index - 1)] <= exact <= bounds[index]
+
+
+def test_what_is_refused_before_a_model_is_asked_is_counted_too(tmp_path: Path) -> None:
+    with running(tmp_path, [adder()], grpc_port=0) as server:
+        assert server.request("GET", "/v2/models/adder", token=None)[0] == 401
+        assert server.request("GET", "/v2/nothing")[0] == 404
+        assert server.request("GET", "/v1/models/adder/predict")[0] == 405
+        assert server.request("POST", "/v1/models/adder/predict", {"rows": [{"c0": "x"}]})[0] == 400
+        with socket.create_connection((server.address.host, server.address.port), timeout=5) as sock:
+            sock.sendall(b"nonsense\r\n\r\n")
+            sock.recv(1024)
+        with grpc.insecure_channel(f"127.0.0.1:{server.address.grpc_port}") as channel:
+            call = channel.unary_unary("/inference.GRPCInferenceService/ServerMetadata")
+            with pytest.raises(grpc.RpcError):
+                call(b"", timeout=5)
+        lines = exposition(server.on_loop(server.server.status)).decode().splitlines()
+    name = "modelworks_error_answers_total"
+    for door, code in (
+        ("http", "MW3410"), ("http", "MW4210"), ("http", "MW1411"), ("http", "MW1105"), ("http", "MW1410"),
+        ("grpc", "MW3410"),
+    ):  # fmt: skip
+        assert f'{name}{{door="{door}",code="{code}"}} 1' in lines
+
+
+def test_a_person_is_told_an_address_that_a_browser_can_go_to() -> None:
+    report = {"url": "http://0.0.0.0:80", "port": 80}
+    assert address_for_people(ServeSettings(host="0.0.0.0", insecure=True), report) == "http://localhost:80"
+    named = ServeSettings(host="::", insecure=True, host_names=("models.example.org",))
+    assert address_for_people(named, report) == "http://models.example.org:80"
+    assert (
+        address_for_people(ServeSettings(), {**report, "url": "http://127.0.0.1:80"}) == "http://127.0.0.1:80"
+    )
 
 
 def test_the_board_asks_only_for_metrics_that_exist() -> None:

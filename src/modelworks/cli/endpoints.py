@@ -83,7 +83,7 @@ def canary(
 def shadow(
     terminal: Terminal,
     name: Name,
-    version: Annotated[str, typer.Argument(help="Version of the endpoint; none ends it.")] = "",
+    version: Annotated[str, typer.Argument(help="Version of the endpoint; left out, the shadow ends.")] = "",
     url: UrlOption = "",
 ) -> None:
     """Mirror the traffic to a version; its answers are compared and never sent."""

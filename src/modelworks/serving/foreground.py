@@ -95,6 +95,14 @@ def main(settings: ServeSettings, told: Callable[[dict[str, Any]], None] | None 
         forget(settings.state)
 
 
+def address_for_people(settings: ServeSettings, report: dict[str, Any]) -> str:
+    """Return where a browser finds the server: an address that stands for all of this machine is none to go to."""
+    if settings.host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return str(report["url"])
+    scheme = "https" if settings.tls else "http"
+    return f"{scheme}://{settings.host_names[0] if settings.host_names else 'localhost'}:{report['port']}"
+
+
 def welcome(settings: ServeSettings, report: dict[str, Any]) -> None:
     """Tell a person on standard error what is served where, and where the token is."""
     names = ", ".join(report["endpoints"][:8]) + (", ..." if report["count"] > 8 else "")
@@ -102,7 +110,7 @@ def welcome(settings: ServeSettings, report: dict[str, Any]) -> None:
     plural = "s" if report["count"] != 1 else ""
     print(
         f"Serving {report['count']} model{plural} at {report['url']}{grpc}: {names}\n"
-        f"Token: {settings.keys / LOCAL_TOKEN}   Try it: {report['url']}/docs",
+        f"Token: {settings.keys / LOCAL_TOKEN}   Try it: {address_for_people(settings, report)}/docs",
         file=sys.stderr,
         flush=True,
     )

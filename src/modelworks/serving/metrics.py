@@ -34,6 +34,10 @@ _HELP = {
         "counter",
         "Connections that were not taken: too many, too many of one address, or a failed TLS handshake.",
     ),
+    "modelworks_error_answers_total": (
+        "counter",
+        "Answers that are errors, by code; those no model was asked for (token, rate, path, form) included.",
+    ),
     "modelworks_draining": ("gauge", "1 while the server shuts down."),
     "modelworks_start_time_seconds": ("gauge", "Start of the process, seconds since 1970."),
     "modelworks_observations_total": (
@@ -74,6 +78,9 @@ def _samples(state: dict[str, Any]) -> Iterator[Sample]:
                 yield "modelworks_connections", {"door": door}, count
             else:
                 yield "modelworks_connections_refused_total", {"door": door, "cause": what}, count
+    for door, codes in state["error_answers"].items():
+        for code, count in codes.items():
+            yield "modelworks_error_answers_total", {"door": door, "code": code}, count
     yield "modelworks_draining", {}, float(state["draining"])
     yield "modelworks_start_time_seconds", {}, state["started"]
     for outcome, count in state.get("observations", {}).items():

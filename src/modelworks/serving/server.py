@@ -230,6 +230,9 @@ class Server:
     def status(self) -> dict[str, Any]:
         """Return the state of this process as plain data."""
         found = status(self.plane, doors=self._doors())
+        found["error_answers"] = {"http": dict(self.application.errors)}
+        if self._rpc is not None:
+            found["error_answers"]["grpc"] = dict(self._rpc.service.errors)
         found["observations"] = asdict(self.observations.counts)
         return found
 

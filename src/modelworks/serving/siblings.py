@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,10 @@ def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
     whole["doors"] = {
         door: {name: sum(state["doors"][door][name] for state in states) for name in counts}
         for door, counts in first["doors"].items()
+    }
+    whole["error_answers"] = {
+        door: dict(sum((Counter(state["error_answers"][door]) for state in states), Counter()))
+        for door in first["error_answers"]
     }
     if "observations" in first:
         names = first["observations"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from modelworks.core.errors import ModelworksError
 from modelworks.serving.access import ANYBODY, Access, Principal
 from modelworks.serving.errors import Forbidden, UnknownModel
 from modelworks.serving.rest.message import Exchange, Head, Response, new_id, request_id, sent_id
-from modelworks.serving.rest.statuses import bare_error, error_response, unread
+from modelworks.serving.rest.statuses import BUSY, UNREAD, bare_error, error_response, unread
 
 _log = logging.getLogger("modelworks.serving")
 
@@ -113,12 +114,16 @@ class Application:
     Args:
         access: Tokens, hosts, origins.
         log: Called with every answered request, for the access log.
+
+    Attributes:
+        errors: Error code -> answers that are this error, those that no model was asked for included.
     """
 
     def __init__(self, access: Access, log: AccessLog | None = None) -> None:
         self.access = access
         self.routes: list[Route] = []
         self.log = log
+        self.errors: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, *routes: Route) -> None:
@@ -131,9 +136,10 @@ class Application:
         """Decide on a head before its body is read."""
         plan = self._plan(head)
         if plan.refusal is not None:
+            self.errors[plan.refusal.error_code] += 1
             return error_response(plan.refusal, request_id(head))
         if plan.method_refused:
-            return _wrong_method(plan)
+            return self._wrong_method(plan)
         return None
 
     def body_limit(self, head: Head) -> int:
@@ -143,7 +149,9 @@ class Application:
 
     def malformed(self, status: int, reason: str) -> Response:
         """Return the answer to bytes that are no request."""
-        return unread(status, reason)
+        response = unread(status, reason)
+        self.errors[UNREAD if response.headers == () else BUSY] += 1
+        return response
 
     def handle(self, exchange: Exchange) -> None:
         """Answer an exchange."""
@@ -193,6 +201,10 @@ class Application:
             response.headers = (
                 *response.headers,
                 (b"access-control-allow-origin", plan.cors.encode("latin-1")),
+                (
+                    b"access-control-expose-headers",
+                    b"inference-header-content-length, retry-after, x-request-id",
+                ),
                 (b"vary", b"origin"),
             )
         response.id = call.id.encode("ascii")
@@ -202,7 +214,10 @@ class Application:
 
     def fail(self, call: Call, error: Exception) -> None:
         """Send an error in the protocol's shape; the unexpected is logged with its trace and told without it."""
-        if not isinstance(error, ModelworksError):
+        if isinstance(error, ModelworksError):
+            self.errors[error.error_code] += 1
+        else:
+            self.errors["MW5000"] += 1
             _log.error("request %s failed", call.id, exc_info=error)
         self.reply(call, error_response(error, call.id))
 
@@ -235,17 +250,17 @@ class Application:
                     if not principal.may(route.policy):
                         raise Forbidden(f"A token of the role '{principal.role}' may not do this.")
                 except ModelworksError as error:
-                    return Plan(None, ANYBODY, {}, 0, refusal=error, cors=origin)
+                    return Plan(None, principal, {}, 0, refusal=error, cors=origin)
             return Plan(route.handler, principal, found, route.body_bytes, cors=origin)
         if matching:
             methods = tuple(sorted({route.method for route, _ in matching}))
             return Plan(None, ANYBODY, {}, 0, method_refused=methods, cors=origin)
         try:
             # Without a token nobody learns which paths exist.
-            self.access.authenticate(head.headers.get("authorization"))
+            principal = self.access.authenticate(head.headers.get("authorization"))
         except ModelworksError as error:
             return Plan(None, ANYBODY, {}, 0, refusal=error, cors=origin)
-        return Plan(None, ANYBODY, {}, 0, refusal=UnknownModel("There is no such path."), cors=origin)
+        return Plan(None, principal, {}, 0, refusal=UnknownModel("There is no such path."), cors=origin)
 
     def _refuse_method(self, call: Call, plan: Plan) -> None:
         allowed = ", ".join((*plan.method_refused, "OPTIONS")).encode()
@@ -256,12 +271,13 @@ class Application:
                 (b"access-control-allow-methods", allowed),
                 (
                     b"access-control-allow-headers",
-                    b"authorization, content-type, inference-header-content-length",
+                    b"authorization, content-type, content-encoding, inference-header-content-length, "
+                    b"traceparent, x-request-id, x-request-key",
                 ),
                 (b"access-control-max-age", b"600"),
             )
         else:
-            response = _wrong_method(plan)
+            response = self._wrong_method(plan)
         self.reply(call, response)
 
     async def close(self) -> None:
@@ -270,8 +286,8 @@ class Application:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-
-def _wrong_method(plan: Plan) -> Response:
-    response = bare_error(405, "MW1411: This path takes " + ", ".join(plan.method_refused) + ".")
-    response.headers = ((b"allow", ", ".join((*plan.method_refused, "OPTIONS")).encode()),)
-    return response
+    def _wrong_method(self, plan: Plan) -> Response:
+        self.errors["MW1411"] += 1
+        response = bare_error(405, "MW1411: This path takes " + ", ".join(plan.method_refused) + ".")
+        response.headers = ((b"allow", ", ".join((*plan.method_refused, "OPTIONS")).encode()),)
+        return response

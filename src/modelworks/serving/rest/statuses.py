@@ -55,6 +55,9 @@ _STATUSES: tuple[tuple[type[ModelworksError], int], ...] = (
 )
 
 
+BUSY, UNREAD = "MW2311", "MW1410"
+
+
 def status_of(error: ModelworksError) -> int:
     """Return the HTTP status of an error; the most specific kind decides."""
     for kind, status in _STATUSES:
@@ -92,6 +95,6 @@ def bare_error(status: int, text: str) -> Response:
 def unread(status: int, reason: str) -> Response:
     """Return the answer to bytes that are no request, or that are not read because of a limit."""
     if status in {429, 503}:
-        body = msgspec.json.encode({"error": f"MW2311: {reason}"})
+        body = msgspec.json.encode({"error": f"{BUSY}: {reason}"})
         return Response(status, body, headers=((b"retry-after", b"1"),))
-    return bare_error(status, f"MW1410: {reason}")
+    return bare_error(status, f"{UNREAD}: {reason}")

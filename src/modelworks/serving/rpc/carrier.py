@@ -16,7 +16,7 @@ from modelworks.serving.rpc.calls import Http2Call, Intake
 from modelworks.serving.rpc.connection import Http2Connection
 from modelworks.serving.rpc.limits import RpcLimits
 from modelworks.serving.rpc.service import RpcService
-from modelworks.serving.rpc.statuses import Status, status_of
+from modelworks.serving.rpc.statuses import Status
 from modelworks.serving.seats import Full, Seat, Seats
 from modelworks.serving.tls import TlsListener, tls_context
 
@@ -124,7 +124,7 @@ class RpcCarrier:
         try:
             self.service.check(call.metadata, policy)
         except ModelworksError as error:
-            call.fail(status_of(error), f"{error.error_code}: {error.message}")
+            self.service.fail(call, error)
             return None
         return opened(call)
 
@@ -136,7 +136,7 @@ class RpcCarrier:
                 raise RequestTooLarge("Such a message fits into one frame.")
             self.service.check(call.metadata, policy)
         except ModelworksError as error:
-            call.fail(status_of(error), f"{error.error_code}: {error.message}")
+            self.service.fail(call, error)
             return False
         return True
 
@@ -154,7 +154,7 @@ class RpcCarrier:
             try:
                 plain = result()
             except ModelworksError as error:
-                call.fail(status_of(error), f"{error.error_code}: {error.message}")
+                self.service.fail(call, error)
             else:
                 if not call.closed:
                     then(plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -80,6 +81,8 @@ class RpcService:
         self._plane = plane
         self._repository = repository
         self._messages = messages()
+        self.errors: Counter[str] = Counter()
+        """Error code -> calls that ended in it, those that no model was asked for included."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, tuple[str, Callable[[RpcCall, Principal], None]]] = {
             f"/{SERVICE}/{name}": (policy, handler)
@@ -129,7 +132,7 @@ class RpcService:
                 principal = self.admit(call.metadata, policy)
             handler(call, principal)
         except Exception as error:
-            self._fail(call, error)
+            self.fail(call, error)
 
     def check(self, metadata: Mapping[str, str], policy: str) -> Principal:
         """Return the holder of the call's token if the method is open to it.
@@ -154,10 +157,13 @@ class RpcService:
             principal.bucket.take()
         return principal
 
-    def _fail(self, call: RpcCall, error: Exception) -> None:
+    def fail(self, call: RpcCall, error: Exception) -> None:
+        """End a call with its error, and count it; the unexpected is logged with its trace and told without it."""
         if isinstance(error, ModelworksError):
+            self.errors[error.error_code] += 1
             call.fail(status_of(error), f"{error.error_code}: {error.message}")
         else:
+            self.errors["MW5000"] += 1
             _log.error("call of %s failed", call.method, exc_info=error)
             call.fail(Status.INTERNAL, "MW5000: The server failed on this request.")
 
@@ -205,7 +211,7 @@ class RpcService:
 
         def done(response: Any, error: Exception | None) -> None:
             if error is not None:
-                self._fail(call, error)
+                self.fail(call, error)
             else:
                 call.reply(response.SerializeToString())
 
@@ -276,7 +282,7 @@ class RpcService:
             try:
                 await self._repository.load(request.model_name, list(request.parameters))
             except Exception as error:
-                self._fail(call, error)
+                self.fail(call, error)
             else:
                 call.reply(self._messages.RepositoryModelLoadResponse().SerializeToString())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.rpc.messages import messages
 from modelworks.serving.rpc.reflection import Reflection, reflection_messages
-from modelworks.serving.rpc.statuses import Status, status_of
+from modelworks.serving.rpc.statuses import Status
 
 if TYPE_CHECKING:
     from modelworks.serving.rpc.calls import Http2Call
@@ -140,10 +140,8 @@ def reflection_stream(reflection: Reflection, service: RpcService, call: Http2Ca
         try:
             service.admit(call.metadata, "any")
             call.send(reflection.answer(service.parse(data, kind)))
-        except ModelworksError as error:
-            call.fail(status_of(error), f"{error.error_code}: {error.message}")
-        except Exception:
-            call.fail(Status.INTERNAL, "MW5000: The server failed on this request.")
+        except Exception as error:
+            service.fail(call, error)
         stream.done()
 
     stream = MessageStream(call, ask)

@@ -49,9 +49,9 @@ def measured(model: FittedModel, test: TrainingSamples) -> dict[str, Any]:
     }
 
 
-def record(row: dict[str, Any]) -> None:
+def record(row: dict[str, Any], results: Path = RESULTS) -> None:
     """Append a row to the results at once, and show it."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as stream:
+    results.parent.mkdir(exist_ok=True)
+    with results.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
     print(json.dumps(row), flush=True)

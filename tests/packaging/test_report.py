@@ -19,20 +19,22 @@ from hypothesis import strategies as st
 from modelworks.packaging import render_model_report, render_order_report
 from modelworks.packaging.report.figures import duration, escaped, money, number, percent, size_of
 from modelworks.packaging.report.page import policy, style_sheet
-from modelworks.packaging.report.sample_plots import thinned
+from modelworks.packaging.report.plots import confusion_plot
+from modelworks.packaging.report.sample_plots import map_plot, thinned
+from modelworks.packaging.report.samples import groups_section
 from modelworks.packaging.report.svg import nice_ticks
 
-VOID = {"meta", "br", "img"}
+VOID = {"wbr", "meta", "br", "img"}
 ALLOWED_TAGS = {
     "html", "head", "meta", "title", "style", "body", "a", "main", "header", "p", "h1", "h2", "h3", "div", "nav",
     "section", "table", "thead", "tbody", "tr", "th", "td", "svg", "rect", "circle", "line", "polyline", "polygon",
     "path", "text", "span", "br", "ul", "li", "dl", "dt", "dd", "pre", "code", "details", "summary", "figure",
-    "figcaption", "footer", "strong", "img",
+    "figcaption", "footer", "strong", "img", "bdi", "wbr",
 }  # fmt: skip
 ALLOWED_ATTRIBUTES = {
     "lang", "charset", "http-equiv", "content", "name", "class", "id", "href", "aria-label", "aria-labelledby",
     "aria-hidden", "role", "scope", "width", "height", "viewbox", "preserveaspectratio", "x", "y", "x1", "x2",
-    "y1", "y2", "cx", "cy", "r", "d", "points", "transform", "src", "alt",
+    "y1", "y2", "cx", "cy", "r", "d", "points", "transform", "src", "alt", "dir",
 }  # fmt: skip
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -238,6 +240,27 @@ def test_secrets_of_a_source_are_not_shown() -> None:
     html = render_model_report(data)
     assert "hunter2" not in html
     assert "version=3" in html
+
+
+def test_names_of_classes_stand_as_they_are_and_errors_are_red() -> None:
+    item = {"row": 1, "text": "\u0645\u0631\u062d\u0628\u0627", "truth": "top_up", "said": "top_up_failed"}
+    near = {"text": "x", "truth": "top_up", "similarity": 0.5}
+    html = groups_section({"groups": [{"title": "a", "items": [{**item, "near": [near]}]}]})
+    assert '<span class="pill wrapped bad"><bdi>top_<wbr>up_<wbr>failed</bdi></span>' in html
+    assert '<p class="words" dir="auto">' in html and 'class="other told"' in html
+
+
+def test_a_large_confusion_names_every_class_on_both_sides() -> None:
+    names = [f"class_{index:02}" for index in range(30)]
+    drawing = confusion_plot(names, [[float(a == b) for a in range(30)] for b in range(30)])
+    assert all(drawing.count(f">{name}<") == 2 for name in names) and 'class="plot whole"' in drawing
+
+
+def test_a_map_of_many_classes_colours_those_with_errors() -> None:
+    truth = [f"c{index % 12}" for index in range(48)]
+    right = [name not in {"c10", "c11"} for name in truth]
+    _, names = map_plot(list(range(48)), list(range(48)), truth, right)
+    assert names[:2] == ["c10", "c11"] and names[-1] == "others" and len(names) == 8
 
 
 def test_every_picture_is_well_formed_and_named() -> None:

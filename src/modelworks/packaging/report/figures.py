@@ -15,7 +15,8 @@ METRIC_NAMES = {
     "mean_accuracy": "Accuracy, mean of labels", "balanced_accuracy": "Balanced accuracy", "f1": "F1",
     "macro_f1": "Macro F1", "precision": "Precision", "recall": "Recall", "mcc": "Matthews correlation",
     "rmse": "RMSE", "mae": "Mean absolute error", "median_ae": "Median absolute error", "mape": "MAPE",
-    "smape": "sMAPE", "rmsle": "RMSLE", "r2": "R\u00b2", "quantile_loss": "Quantile loss",
+    "mase": "MASE", "wql": "Weighted quantile loss", "smape": "sMAPE", "rmsle": "RMSLE", "r2": "R\u00b2",
+    "quantile_loss": "Quantile loss",
     "interval_coverage": "Share inside the interval", "interval_width": "Width of the interval",
 }  # fmt: skip
 LARGEST = 1e15
@@ -29,6 +30,11 @@ def escaped(value: Any) -> str:
     Control characters, lone surrogates and the marks that turn the direction of writing are made visible.
     """
     return html.escape(_UNSHOWN.sub("\ufffd", str(value)), quote=True)
+
+
+def breakable(value: Any) -> str:
+    """Return an escaped name that a narrow page may break after the marks within it, and that keeps its direction."""
+    return f"<bdi>{re.sub(r'(?<=[_/.-])(?=[^_/.-])', '<wbr>', escaped(value))}</bdi>"
 
 
 def number(value: Any, digits: int = 4) -> str:

@@ -264,10 +264,10 @@ def _summary(item: Mapping[str, Any]) -> str:
         return escaped(f"{item['first']} to {item.get('last', '')}")
     top = entries(item, "top")
     if top:
-        names = [str(entry[0])[:24] for entry in top[:4] if isinstance(entry, (list, tuple)) and entry]
+        names = [plots.cut(entry[0], 24) for entry in top[:4] if isinstance(entry, (list, tuple)) and entry]
         return escaped(", ".join(names) + (", \u2026" if len(top) > 4 else ""))
     examples = entries(item, "examples")
-    return escaped("such as " + "; ".join(str(text)[:40] for text in examples[:2])) if examples else ""
+    return escaped("such as " + "; ".join(plots.cut(text, 40) for text in examples[:2])) if examples else ""
 
 
 def _shown(value: Any) -> str:

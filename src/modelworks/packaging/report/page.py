@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from modelworks.packaging.report.figures import escaped
+from modelworks.packaging.report.figures import breakable, escaped
 
 SHAPES = {
     "released": '<circle class="shape" cx="20" cy="20" r="17"/><path class="shape" d="M12 21l6 6 11-13"/>',
@@ -107,6 +107,11 @@ def pill(text: Any, kind: str | None = None) -> str:
     """Return a small coloured label; the word says what the colour says."""
     style = PILLS.get(str(text) if kind is None else kind, "")
     return f'<span class="pill {style}">{escaped(str(text).replace("_", " "))}</span>'
+
+
+def class_pill(name: Any, right: bool) -> str:
+    """Return the name of a class as it is written, coloured by whether it is the right one."""
+    return f'<span class="pill wrapped {"good" if right else "bad"}">{breakable(name)}</span>'
 
 
 def table(heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], marks: Sequence[str] = ()) -> str:

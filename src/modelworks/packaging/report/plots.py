@@ -10,6 +10,9 @@ from modelworks.packaging.report.svg import Plot, padded
 
 SHARES = (0.0, 1.0)
 WIDE = 860
+FEW_CLASSES = 14
+"""Classes up to which a confusion stands beside other pictures; a larger one has a line of its own."""
+_SMALL = 19
 
 
 def calibration_plot(bins: Sequence[Mapping[str, Any]], of: str) -> str:
@@ -78,12 +81,14 @@ def thresholds_plot(rows: Sequence[Mapping[str, Any]], chosen: float | None) -> 
 def confusion_plot(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
     """Draw a heat map of true class (rows) against named class (columns), shaded by the share of the true class."""
     count = len(labels)
-    cell = max(22, min(84, 420 // count))
-    left = 34 + min(130, max(len(str(label)) for label in labels) * 7)
-    size = (left + cell * count + 14, 10 + cell * count + 40)
+    many = count > FEW_CLASSES
+    cell = _SMALL if many else min(84, 420 // count)
+    longest = min(18, max(len(str(label)) for label in labels)) * 7
+    left, below = 34 + min(130, longest), (30 + longest if many else 40)
+    size = (left + cell * count + 14, 10 + cell * count + below)
     plot = Plot(
         "Confusion matrix: true class by row, named class by column", (0, count), (0, count), size=size,
-        margin=(left, 14, 10, 40), x_format=None, y_format=None,
+        margin=(left, 14, 10, below), x_format=None, y_format=None,
     )  # fmt: skip
     for row, line in enumerate(counts):
         total = sum(line) or 1.0
@@ -106,13 +111,16 @@ def confusion_plot(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> 
                     plot.label(
                         column + 0.5, count - row - 0.5, percent(share, 0), f"cell-share middle{dark}", dy=15
                     )
-        plot.write(left - 8, 10 + cell * (row + 0.5) + 4, _cut(labels[row], 18), "tick end")
+        plot.write(left - 8, 10 + cell * (row + 0.5) + 4, cut(labels[row], 18), "tick end")
     for column, label in enumerate(labels):
-        room = max(3, cell // 7)
-        plot.write(left + cell * (column + 0.5), 10 + cell * count + 15, _cut(label, room), "tick middle")
+        if many:
+            plot.turned(left + cell * (column + 0.5) + 4, 10 + cell * count + 6, cut(label, 18), "tick end")
+        else:
+            room = max(3, cell // 7)
+            plot.write(left + cell * (column + 0.5), 10 + cell * count + 15, cut(label, room), "tick middle")
     plot.write(left + cell * count / 2, size[1] - 6, "named by the model", "axis-label middle")
     plot.turned(12, 10 + cell * count / 2, "true class")
-    return plot.render("plot square")
+    return plot.render("plot whole" if many else "plot square")
 
 
 def scatter_plot(truth: Sequence[float], predicted: Sequence[float], target: str) -> str:
@@ -190,7 +198,7 @@ def forest_plot(
         if low is not None and high is not None:
             plot.segment(low, place, high, place, f"whisker {style}")
         plot.dot(value, place, 5, f"dot {style}", f"{name}: {note}")
-        plot.write(left - 10, 8 + index * height + height / 2 + 4, _cut(name, 27), "row-label end")
+        plot.write(left - 10, 8 + index * height + height / 2 + 4, cut(name, 27), "row-label end")
         plot.write(WIDE - 142, 8 + index * height + height / 2 + 4, note, "tick")
     return plot.render("plot wide")
 
@@ -211,7 +219,7 @@ def bars_plot(rows: Sequence[tuple[str, float, float | None, str]], *, title: st
         )
         if error:
             plot.segment(value - error, place, value + error, place, "whisker plain")
-        plot.write(left - 10, 6 + index * height + height / 2 + 4, _cut(name, 27), "row-label end")
+        plot.write(left - 10, 6 + index * height + height / 2 + 4, cut(name, 27), "row-label end")
         plot.write(WIDE - 112, 6 + index * height + height / 2 + 4, note, "tick")
     return plot.render("plot wide")
 
@@ -315,7 +323,8 @@ def _running_median(values: Sequence[float]) -> list[float]:
     return found
 
 
-def _cut(text: Any, room: int) -> str:
+def cut(text: Any, room: int) -> str:
+    """Return a text of at most so many characters; where it was longer, three dots are the last."""
     shown = str(text)
     return shown if len(shown) <= room else shown[: max(1, room - 1)] + "\u2026"
 

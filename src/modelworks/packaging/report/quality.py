@@ -7,6 +7,7 @@ from typing import Any
 
 from modelworks.packaging.report import page, plots
 from modelworks.packaging.report.figures import (
+    breakable,
     complete,
     entries,
     escaped,
@@ -148,9 +149,10 @@ def shape_section(evaluation: Mapping[str, Any], fit: Mapping[str, Any], target:
                 page.figure(plots.curve_plot(points, name, base if is_number(base) else None), caption)
             )
     parts += _threshold_parts(records(evaluation, "thresholds"), fit.get("threshold"))
-    parts += _confusion_parts(confusion)
+    large = len(entries(confusion, "labels")) > plots.FEW_CLASSES and bool(entries(confusion, "counts"))
+    parts += [] if large else _confusion_parts(confusion)
     parts += _residual_parts(evaluation, target)
-    return page.side_by_side(*parts)
+    return page.side_by_side(*parts) + ("".join(_confusion_parts(confusion)) if large else "")
 
 
 def slices_section(evaluation: Mapping[str, Any]) -> str:
@@ -303,7 +305,7 @@ def _confusion_parts(confusion: Mapping[str, Any]) -> list[str]:
     mistakes = records(confusion, "most_confused")
     heads = [("True class", "name"), ("Named", "name"), ("Rows", "figure")]
     rows = [
-        [escaped(item.get("true", "")), escaped(item.get("named", "")), number(item.get("count"))]
+        [breakable(item.get("true", "")), breakable(item.get("named", "")), number(item.get("count"))]
         for item in mistakes[:20]
     ]
     return [f"<div><h3>Most frequent mistakes</h3>{page.table(heads, rows)}</div>"] if rows else []

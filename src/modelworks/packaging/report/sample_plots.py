@@ -16,8 +16,14 @@ _POINTS = 800
 def map_plot(
     xs: Sequence[float], ys: Sequence[float], truth: Sequence[str], right: Sequence[bool]
 ) -> tuple[str, list[str]]:
-    """Draw samples by class; returns the drawing and the class of each colour, the most frequent first."""
+    """Draw samples by class; returns the drawing and the class of each colour, the most frequent first.
+
+    Of more than eight classes those with the most errors have a colour, and the others share one.
+    """
     names = [name for name, _ in Counter(truth).most_common()]
+    if len(names) > 8:
+        wrong = Counter(name for name, good in zip(truth, right, strict=True) if not good)
+        names.sort(key=lambda name: -wrong[name])
     shown = names[:8] if len(names) <= 8 else [*names[:7], "others"]
     plot = Plot(
         "Map of embeddings", padded(min(xs), max(xs)), padded(min(ys), max(ys)), size=(_WIDE, 420),

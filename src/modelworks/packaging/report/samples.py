@@ -8,6 +8,7 @@ from typing import Any
 
 from modelworks.packaging.report import page, sample_plots
 from modelworks.packaging.report.figures import (
+    breakable,
     entries,
     escaped,
     floats,
@@ -53,7 +54,7 @@ def groups_section(samples: Mapping[str, Any]) -> str:
         if shown:
             note = page.note(str(group["note"])) if group.get("note") else ""
             cards = f'<div class="samples">{"".join(shown)}</div>'
-            parts.append(f"<h3>{escaped(group.get('title', ''))}</h3>{note}{cards}")
+            parts.append(f"<h3>{breakable(group.get('title', ''))}</h3>{note}{cards}")
     about = page.note(str(samples["about"])) if parts and samples.get("about") else ""
     return about + "".join(parts)
 
@@ -71,6 +72,7 @@ def map_section(points: Mapping[str, Any]) -> str:
     caption = (
         f"{plural(len(xs), 'sealed sample')} on the first two principal components of the embedding; "
         f"hollow marks are errors.{share}"
+        + (" Coloured are the classes with the most errors here." if "others" in names else "")
     )
     key = page.legend([(f"p{index % 8}", name) for index, name in enumerate(names)])
     return page.figure(drawing, caption) + key
@@ -148,10 +150,10 @@ def _card(item: Mapping[str, Any]) -> str:
     wrong = said is not None and truth is not None and said != truth
     lines = []
     if truth is not None:
-        lines.append(f"true <strong>{escaped(truth)}</strong>")
+        lines.append(f"true <strong>{breakable(truth)}</strong>")
     if said is not None:
         share = f" {percent(item['share'], 0)}" if is_number(item.get("share")) else ""
-        lines.append(f"named {page.pill(said, 'bad' if wrong else 'good')}{share}")
+        lines.append(f"named {page.class_pill(said, not wrong)}{share}")
     if is_number(item.get("score")):
         lines.append(f"score {number(item['score'], 3)}")
     name = str(item.get("name") or (f"row {whole(item, 'row')}" if is_number(item.get("row")) else ""))
@@ -164,8 +166,9 @@ def _card(item: Mapping[str, Any]) -> str:
 def _near(item: Mapping[str, Any]) -> str:
     content = _content(item)
     alike = f" {percent(item['similarity'], 0)}" if is_number(item.get("similarity")) else ""
-    words = f'<span class="sub">{escaped(item.get("truth", ""))}{alike}</span>'
-    return f'<div class="other">{content}{words}</div>' if content else ""
+    words = f'<span class="sub">{breakable(item.get("truth", ""))}{alike}</span>'
+    told = " told" if item.get("text") else ""
+    return f'<div class="other{told}">{content}{words}</div>' if content else ""
 
 
 def _content(item: Mapping[str, Any]) -> str:
@@ -176,7 +179,7 @@ def _content(item: Mapping[str, Any]) -> str:
     if item.get("text"):
         text = str(item["text"])
         cut = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "\u2026"
-        return f'<p class="words">{escaped(cut)}</p>'
+        return f'<p class="words" dir="auto">{escaped(cut)}</p>'
     channels = [floats({"values": channel}, "values") for channel in entries(item, "series")[:3]]
     shown = [channel for channel in channels if len(channel) > 1]
     return sample_plots.curve_thumbnail(shown) if shown else ""

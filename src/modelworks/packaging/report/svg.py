@@ -116,10 +116,10 @@ class Plot:
         """Write a text at user units."""
         self._parts.append(f'<text class="{style}" x="{x:g}" y="{y:g}">{escaped(text)}</text>')
 
-    def turned(self, x: float, y: float, text: str) -> None:
-        """Write an axis title upwards at user units."""
+    def turned(self, x: float, y: float, text: str, style: str = "axis-label middle") -> None:
+        """Write a text upwards at user units, an axis title by default."""
         where = f'transform="rotate(-90 {x:g} {y:g})" x="{x:g}" y="{y:g}"'
-        self._parts.append(f'<text class="axis-label middle" {where}>{escaped(text)}</text>')
+        self._parts.append(f'<text class="{style}" {where}>{escaped(text)}</text>')
 
     def render(self, style: str = "plot", *, stretched: bool = False) -> str:
         """Return the ``svg`` element; ``stretched`` lets the page widen it without keeping its proportions."""

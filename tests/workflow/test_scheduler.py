@@ -116,9 +116,12 @@ def test_a_second_run_repeats_nothing(world: World) -> None:
     params = {"counter": str(world.counter)}
     for run_id in ("one", "two", "one"):
         with world.run(run_id) as run:
+            before = world.ran("upper")
+            assert run.known(steps.upper, {"text": world.text}, params) == bool(before)
             first = run.call(steps.upper, {"text": world.text}, params, label="a")
             second = run.call(steps.join, {"x": first.all_outputs()}, params, label="a")
             run.wait()
+            assert run.known(steps.join, {"x": first.all_outputs()}, params)
             assert second.path("deep/joined.txt").read_text() == "HELLO"
     assert (world.ran("upper"), world.ran("join")) == (1, 1)
     assert world.statuses("two") == []

@@ -69,6 +69,7 @@ class BackboneCard:
         fitted: Whether it learns from the user's own unlabelled samples.
         min_samples: Samples below which it cannot be made.
         cost_ms: CPU-milliseconds of one embedding, about.
+        fit_s, fit_ms: What learning takes, about: CPU-seconds in any case, and CPU-milliseconds for each sample.
     """
 
     name: str
@@ -79,6 +80,8 @@ class BackboneCard:
     fitted: bool = False
     min_samples: int = 0
     cost_ms: float = 1.0
+    fit_s: float = 0.0
+    fit_ms: float = 0.0
 
 
 class BackboneSource(Protocol):

@@ -15,6 +15,8 @@ from modelworks.algorithms.backbones.huggingface import (
     folder_of,
     is_encoder,
 )
+from modelworks.algorithms.plugins import backbone_source
+from modelworks.core.backbone import BackboneCard
 from modelworks.core.errors import TaskError
 from modelworks.core.task import Task
 from modelworks.production.order import Line
@@ -59,15 +61,19 @@ def encoder_of(line: Line, backbone: str) -> str:
     return next((name for name in named if is_encoder(name) and alias_of(name) == backbone), "")
 
 
-def encoder_cost(line: Line, backbone: str, task: Task) -> float | None:
-    """Check that an encoder is there; returns about the CPU-milliseconds of one sample, ``None`` for other backbones.
+def card_of(line: Line, backbone: str, task: Task) -> BackboneCard:
+    """Return the card of a backbone; of an encoder, which must be there, what a forecast reads: it learns nothing.
 
     Raises:
         DataError: It is not on this disk.
         TaskError: It reads other samples.
     """
     name = encoder_of(line, backbone)
-    return check_encoder(name, task.modality) if name else None
+    if not name:
+        card: BackboneCard = backbone_source(backbone)().card
+        return card
+    cost_ms = check_encoder(name, task.modality)
+    return BackboneCard(name=backbone, modality=task.modality, summary="", source="", cost_ms=cost_ms)
 
 
 def encoder_inputs(line: Line, backbone: str) -> dict[str, Input]:

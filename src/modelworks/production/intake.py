@@ -7,16 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from modelworks.algorithms.plugins import REFERENCES
 from modelworks.core.schema import Schema
+from modelworks.core.task import Task
 from modelworks.core.version import VERSION
 from modelworks.production import steps
 from modelworks.production.decisions import Decisions
 from modelworks.production.encoders import without_paths
+from modelworks.production.look_forecast import LookMemory, Looks
 from modelworks.production.memory import Lesson
 from modelworks.production.order import Line
 from modelworks.production.order_tasks import expand
 from modelworks.production.plan import plan_task
-from modelworks.production.sample_calls import as_read, of_samples
+from modelworks.production.sample_calls import as_read, backbones_of, embed_call, of_samples
 from modelworks.production.work import Conditions, Work
 from modelworks.workflow.call import Handle, Input
 from modelworks.workflow.scheduler import Scheduler
@@ -32,12 +35,16 @@ class Intake:
         scheduler: An open run of the workflow.
         decisions: What this run decided before; the state of a remote source is one of them.
         conditions: See ``Conditions``.
+        looks: What embedding earlier tables took.
     """
 
-    def __init__(self, scheduler: Scheduler, decisions: Decisions, conditions: Conditions) -> None:
+    def __init__(
+        self, scheduler: Scheduler, decisions: Decisions, conditions: Conditions, looks: LookMemory
+    ) -> None:
         self._scheduler = scheduler
         self._decisions = decisions
         self._conditions = conditions
+        self._looks = looks
         self._stamps: dict[str, str] = {}
 
     def read(self, line: Line, label: str) -> Handle:
@@ -75,10 +82,24 @@ class Intake:
         peers = of_samples(tasks)
         for task in tasks:
             own = table if task.name == line.name else self.read(line, task.name)
+            looks = Looks(
+                lessons=list(self._looks.lessons.values()),
+                kept=frozenset(self._kept(line, own, task)) if task in peers else frozenset(),
+                bytes=found["report"]["bytes"],
+            )
             planned = plan_task(
-                line, task, schema, found["targets"], lessons, len(tasks), series.get("values", 0)
+                line, task, schema, found["targets"], lessons, len(tasks), series.get("values", 0), looks
             )
             yield Work(planned, own, peers if planned.task in peers else ())
+
+    def _kept(self, line: Line, table: Handle, task: Task) -> Iterator[str]:
+        """Name the backbones whose embeddings of a table are at hand."""
+        if not table.ok:
+            return
+        for name in (*backbones_of(task), REFERENCES[task.modality]):
+            inputs, params = embed_call(line, table, task, name)
+            if self._scheduler.known(steps.embed, inputs, {**params, "code": VERSION}):
+                yield name
 
     def _stamp(self, source: str) -> str:
         if source not in self._stamps:

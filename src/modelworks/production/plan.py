@@ -11,6 +11,7 @@ from modelworks.core.errors import TaskError
 from modelworks.core.schema import FEATURE_KINDS, Schema
 from modelworks.core.task import Task, TaskKind
 from modelworks.production.forecast import Forecast, forecast_fit, total_of
+from modelworks.production.look_forecast import Looks, forecast_look, look_of
 from modelworks.production.memory import Facts, Lesson, facts_of
 from modelworks.production.order import Line
 from modelworks.production.sample_fitting import learns_normal
@@ -20,11 +21,11 @@ AFTER_COST = (0.45, 1e-7)
 """CPU-seconds of everything about a task but its fit (survey, baselines, scoring, papers, replay, scheduling): a base,
 and per row x feature x output. Measured with ``benchmarks/order200``, as the others here."""
 
-USUAL_VALUES = 256
-"""Values of a series whose embedding takes what its card says; longer ones take as many times longer."""
-
-EMBED_COST, HEAD_COST, SAMPLE_AFTER = 0.2, 1e-4, 0.8
+HEAD_BASE, HEAD_COST, SAMPLE_AFTER = 0.1, 1e-4, 0.4
 """CPU-seconds of a task over samples: fixed, per row of its head, and of everything after."""
+
+RIVAL_COST = 2.2e-3
+"""CPU-seconds of a model of its own that is tried beside the head (of words), per row."""
 
 FORECAST_COST, ALARM_COST = (0.3, 0.048), (0.3, 0.012)
 """CPU-seconds of a fit on running series: a base, and per root of all their values (144 to 417,000 were measured)."""
@@ -92,6 +93,7 @@ def plan_task(
     lessons: Sequence[Lesson],
     peers: int = 1,
     values: int = 0,
+    looks: Looks | None = None,
 ) -> Planned:
     """Plan one task from what ``ingest`` found about its table.
 
@@ -102,6 +104,7 @@ def plan_task(
         lessons: What memory holds.
         peers: Tasks of the line, which share what is done once for the table.
         values: Values of the longest series among its samples, 0 without any.
+        looks: What is known about embedding its table.
 
     Raises:
         TaskError: The task asks for a metric that its kind does not know, or its samples cannot be used.
@@ -111,7 +114,9 @@ def plan_task(
     if is_stream(task):
         return _plan_stream(line, task, schema, values)
     if task.modality != "table":
-        return _plan_samples(line, task, schema, (kind, reason, counts, rows), peers, values)
+        return _plan_samples(
+            line, task, schema, (kind, reason, counts, rows), peers, values, looks or Looks()
+        )
     features = feature_columns(schema, task)
     train = round(rows * (1 - task.split.test_share)) if task.split.test_data is None else rows
     facts = facts_of(schema, features, kind, max(1, train), counts)
@@ -126,12 +131,19 @@ def plan_task(
 
 
 def _plan_samples(
-    line: Line, task: Task, schema: Schema, answer: tuple[str, str, list[int], int], peers: int, values: int
+    line: Line,
+    task: Task,
+    schema: Schema,
+    answer: tuple[str, str, list[int], int],
+    peers: int,
+    values: int,
+    looks: Looks,
 ) -> Planned:
     """Plan a task over images, texts or series: a share of the embedding, and a head."""
-    from modelworks.algorithms.plugins import REFERENCES, backbone_source, recipe_for
+    from modelworks.algorithms.plugins import REFERENCES, recipe_for
     from modelworks.algorithms.samples.recipe import AUTO, check_family
-    from modelworks.production.encoders import encoder_cost
+    from modelworks.production.encoders import card_of
+    from modelworks.production.escalating import has_rival
     from modelworks.production.sample_calls import backbones_of, may_escalate, payload_of
 
     kind, reason, counts, rows = answer
@@ -147,13 +159,16 @@ def _plan_samples(
         recipe_for(task.modality, TaskKind(kind))
     if learns_normal(task):
         return _plan_own(line, task, schema, payload)
-    looks = 0.0
-    for name in (*backbones_of(task), REFERENCES[task.modality]):
-        known = encoder_cost(line, name, task)
-        each = backbone_source(name)().card.cost_ms if known is None else known
-        looks += each * schema.rows / 1000
-    looks *= max(1.0, values / USUAL_VALUES)
-    cost = EMBED_COST + looks / peers + HEAD_COST * rows
+    shared = []
+    for name in dict.fromkeys((*backbones_of(task), REFERENCES[task.modality])):
+        card = card_of(line, name, task)
+        look = look_of(card, schema.rows, task.split.test_share, looks.bytes, values)
+        if name not in looks.kept:
+            shared.append(forecast_look(card, look, looks.lessons))
+    own = HEAD_BASE + (HEAD_COST + (RIVAL_COST if kind and has_rival(task, kind) else 0.0)) * rows
+    cost = own + sum(part.cpu_s for part in shared) / peers
+    low = own / 2 + sum(part.low for part in shared) / peers
+    high = 2 * own + sum(part.high for part in shared) / peers
     network = task.limits.budget_s if may_escalate(task) else 0.0
     always = network if task.options.get("escalate") == "always" else 0.0
     facts = facts_of(schema, [payload], kind, max(1, round(rows * (1 - task.split.test_share))), counts)
@@ -161,7 +176,12 @@ def _plan_samples(
         line=line,
         task=task,
         facts=facts,
-        fit=Forecast(cpu_s=cost + always, low=cost / 3, high=3 * cost + network, basis=0),
+        fit=Forecast(
+            cpu_s=cost + always,
+            low=low,
+            high=high + network,
+            basis=min((part.basis for part in shared), default=len(looks.lessons)),
+        ),
         after=SAMPLE_AFTER,
         reason=f"{task.modality} samples in '{payload}'" + (f"; {reason}" if reason else ""),
     )

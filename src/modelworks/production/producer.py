@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from modelworks.algorithms.plugins import REFERENCES
@@ -23,9 +24,9 @@ from modelworks.core.verdict import Verdict, VerdictKind
 from modelworks.core.version import VERSION
 from modelworks.production import steps
 from modelworks.production.decisions import Decisions
-from modelworks.production.encoders import encoder_inputs
 from modelworks.production.intake import LATER, Intake
 from modelworks.production.judge_call import facts_of_model, judge_step, judged
+from modelworks.production.look_forecast import LookMemory
 from modelworks.production.memory import Advice, Lesson, advise, lesson_of
 from modelworks.production.order import Line, Order, in_order_of_work
 from modelworks.production.papers import REPORT
@@ -34,10 +35,11 @@ from modelworks.production.release import Releases
 from modelworks.production.results import LineResult
 from modelworks.production.sample_calls import (
     backbones_of,
-    embed_params,
+    embed_call,
     escalate_call,
     fit_params,
     heads_call,
+    look_taken,
     wants_more,
 )
 from modelworks.production.sample_fitting import learns_normal
@@ -90,7 +92,8 @@ class Producer:
         self.scheduler = scheduler
         self._catalog = catalog
         self.decisions = decisions
-        self._intake = Intake(scheduler, decisions, conditions)
+        self._looks = LookMemory(catalog.memory if conditions.memory else None)
+        self._intake = Intake(scheduler, decisions, conditions, self._looks)
         self._releases = releases
         self._conditions = conditions
         self._clock = clock
@@ -231,17 +234,18 @@ class Producer:
         for name in names:
             handle = self._call(
                 steps.embed,
-                {"table": work.table.all_outputs(), **encoder_inputs(work.planned.line, name)},
-                embed_params(work, name),
+                *embed_call(work.planned.line, work.table, work.task, name),
                 label=work.task.name,
                 priority=work.priority,
                 resources=Resources(memory_mb=work.task.limits.memory_mb),
             )
             work.embeds[name] = handle
-            self._then[id(handle)] = lambda _: self._embedded(work, len(names))
+            self._then[id(handle)] = partial(self._embedded, work, len(names), name)
 
-    def _embedded(self, work: Work, asked: int) -> None:
+    def _embedded(self, work: Work, asked: int, name: str, ended: Handle) -> None:
         """Fit the heads once every backbone has looked; one that could not be made is left out."""
+        if ended.ok and not ended.memoised:
+            self._looks.learn(ended.key, look_taken(work, name, ended.usage.cpu_s))
         if len(work.embeds) < asked or work.fit is not None:
             return
         if not all(handle.ended for handle in work.embeds.values()):

@@ -11,9 +11,11 @@ from modelworks.algorithms.deep.policy import OPTIONS, RECIPES, policy_of
 from modelworks.core.schema import Schema
 from modelworks.core.task import Task
 from modelworks.production.embedding import sample_part
-from modelworks.production.encoders import named_backbones
+from modelworks.production.encoders import card_of, encoder_inputs, named_backbones
 from modelworks.production.escalating import HEAD, has_rival
 from modelworks.production.fitting import FIT, MODEL
+from modelworks.production.look_forecast import Look, look_of
+from modelworks.production.order import Line
 from modelworks.production.sample_fitting import CONSTANT, REFERENCE, ROWS, learns_normal
 from modelworks.production.streams import is_stream
 from modelworks.production.task_data import fitting_part, task_to_json
@@ -69,15 +71,30 @@ def as_read(task: Task, series: Mapping[str, Any]) -> Task:
     return replace(task, options={**task.options, "backbone": list(names)})
 
 
-def embed_params(work: Work, name: str) -> dict[str, Any]:
-    """Return the parameters of ``embed`` for one backbone."""
+def embed_call(line: Line, table: Handle, task: Task, name: str) -> tuple[dict[str, Input], dict[str, Any]]:
+    """Return inputs and parameters of ``embed`` for one backbone."""
+    inputs: dict[str, Input] = {"table": table.all_outputs(), **encoder_inputs(line, name)}
+    return inputs, _embed_params(table, task, name)
+
+
+def look_taken(work: Work, name: str, cpu_s: float) -> Look:
+    """Return what a backbone looked at, and what it took."""
     value = work.table.result()
-    settings = (work.task.options.get("backbone_settings") or {}).get(name, {})
+    rows = Schema.from_json(value["schema"]).rows
+    values = value["report"].get("series", {}).get("values", 0)
+    card = card_of(work.planned.line, name, work.task)
+    look = look_of(card, rows, work.task.split.test_share, value["report"]["bytes"], values)
+    return replace(look, cpu_s=cpu_s)
+
+
+def _embed_params(table: Handle, task: Task, name: str) -> dict[str, Any]:
+    value = table.result()
+    settings = (task.options.get("backbone_settings") or {}).get(name, {})
     return {
-        "payload": payload_of(Schema.from_json(value["schema"]), work.task),
+        "payload": payload_of(Schema.from_json(value["schema"]), task),
         "backbone": name,
         "settings": settings,
-        "drawn": sample_part(work.task, value["sealed_from"]),
+        "drawn": sample_part(task, value["sealed_from"]),
     }
 
 
@@ -92,7 +109,7 @@ def heads_call(work: Work, reference: str) -> tuple[dict[str, Input], dict[str, 
     shared = fitting_part(work.task)
     del shared["target"]
     shared["options"] = {name: value for name, value in shared["options"].items() if name not in OPTIONS}
-    first = embed_params(work, reference)
+    first = _embed_params(work.table, work.task, reference)
     params = {
         "task": shared,
         "targets": [

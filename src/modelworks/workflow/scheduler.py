@@ -164,6 +164,11 @@ class Scheduler:
         self._admit_or_wait(handle)
         return handle
 
+    def known(self, step: Step, inputs: Mapping[str, Input], params: dict[str, Any]) -> bool:
+        """Say whether the result of a call is at hand; its inputs must be."""
+        digests, _ = identify(inputs, self._fingerprints)
+        return self._journal.recall(step.key(digests, params)) is not None
+
     def wait_any(self, timeout_s: float | None = None) -> list[Handle]:
         """Return the calls that ended since the last call of this method; waits for at least one.
 

@@ -69,6 +69,8 @@ class FormulaSource:
             fitted=True,
             min_samples=10,
             cost_ms=5.0,
+            fit_s=7.0,
+            fit_ms=3.8,
         )
 
     def make(self, samples: Sequence[Any], seed: int) -> Backbone:

@@ -36,7 +36,7 @@ class PixelSource:
             modality="image",
             summary="The image reduced to 8 x 8 pixels.",
             source="a reference, not a method",
-            cost_ms=0.3,
+            cost_ms=0.2,
         )
 
     def make(self, samples: Sequence[Any], seed: int) -> Backbone:

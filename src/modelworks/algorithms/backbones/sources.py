@@ -39,7 +39,9 @@ class PatchSource:
             source="Coates, Ng & Lee (2011); Coates & Ng (2012)",
             fitted=True,
             min_samples=10,
-            cost_ms=3.0,
+            cost_ms=1.5,
+            fit_s=0.8,
+            fit_ms=1.5,
         )
 
     def make(self, samples: Sequence[Any], seed: int) -> Backbone:
@@ -72,7 +74,9 @@ class NgramSource:
             source="Salton & Buckley (1988); Deerwester et al. (1990), Indexing by latent semantic analysis",
             fitted=True,
             min_samples=4,
-            cost_ms=1.0,
+            cost_ms=0.15,
+            fit_s=2.2,
+            fit_ms=0.5,
         )
 
     def make(self, samples: Sequence[Any], seed: int) -> Backbone:

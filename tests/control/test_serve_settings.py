@@ -9,7 +9,7 @@ import pytest
 
 from modelworks.cli.endpoints import _setting
 from modelworks.cli.serving import share_of
-from modelworks.control.rows import read_rows, rows_of_texts
+from modelworks.control.rows import read_rows, rows_of_samples, rows_of_texts
 from modelworks.control.serve_settings import SHAPES, serve_settings, shown
 from modelworks.control.settings import load_settings
 from modelworks.core.errors import DataError, UsageError
@@ -105,6 +105,11 @@ def test_rows_come_from_words_files_and_standard_input(tmp_path: Path) -> None:
     assert read_rows(['{"x": 1}', '[{"x": 2}]'], "", nothing) == [{"x": 1}, {"x": 2}]
     assert read_rows([], str(tmp_path / "a.jsonl"), nothing) == [{"x": 1}, {"x": 2}]
     assert read_rows([], "-", io.StringIO('{"rows": [{"x": 3}]}')) == [{"x": 3}]
+    (tmp_path / "A.PNG").write_bytes(b"png")
+    sample = read_rows([], str(tmp_path / "A.PNG"), nothing)
+    assert rows_of_samples(sample, [{"columns": ["photo"]}]) == [{"photo": "cG5n"}]
+    with pytest.raises(UsageError, match="the model reads age, zip"):
+        rows_of_samples(sample, [{"columns": ["age"]}, {"columns": ["zip"]}])
     texts = read_rows([], str(tmp_path / "a.csv"), nothing)
     inputs = [{"datatype": "FP32", "columns": ["x"]}, {"datatype": "BYTES", "columns": ["zip"]}]
     assert rows_of_texts(texts, inputs) == [{"x": 1.5, "zip": "007"}, {"x": None, "zip": "8"}]

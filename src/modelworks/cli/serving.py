@@ -145,7 +145,9 @@ def infer(
     terminal: Terminal,
     model: Annotated[str, typer.Argument(help="Name of an endpoint.", show_default=False)],
     row: Annotated[list[str], typer.Option(help="A row as JSON; repeat for more.")] = [],  # noqa: B006
-    file: Annotated[str, typer.Option(help="Rows: .json, .jsonl or .csv; - is standard input.")] = "",
+    file: Annotated[
+        str, typer.Option(help="Rows: .json, .jsonl or .csv, or an image; - is standard input.")
+    ] = "",
     version: Annotated[str, typer.Option(help="Ask this version of the endpoint.")] = "",
     key: Annotated[
         str, typer.Option(help="Names the subject: sticky canaries, outcomes reported later.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -12,6 +13,9 @@ from typing import Any, TextIO
 from modelworks.core.errors import DataError, UsageError
 
 MOST_BYTES = 64 * 2**20
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SAMPLE = ""
+"""Column of a row that is one sample, whatever the model calls it."""
 
 
 def read_rows(texts: Sequence[str], file: str, stdin: TextIO) -> list[dict[str, Any]]:
@@ -19,7 +23,7 @@ def read_rows(texts: Sequence[str], file: str, stdin: TextIO) -> list[dict[str, 
 
     Args:
         texts: JSON objects.
-        file: ``.json`` (an object or a list), ``.jsonl`` or ``.csv``; ``-`` reads JSON from ``stdin``.
+        file: ``.json`` (an object or a list), ``.jsonl``, ``.csv`` or an image; ``-`` reads JSON from ``stdin``.
         stdin: Standard input.
 
     Raises:
@@ -36,6 +40,24 @@ def read_rows(texts: Sequence[str], file: str, stdin: TextIO) -> list[dict[str, 
     if not rows:
         raise UsageError("There are no rows.", code="MW1335", hint="--row '{\"age\": 31}' or --file rows.csv")
     return rows
+
+
+def rows_of_samples(
+    rows: Sequence[Mapping[str, Any]], inputs: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return rows in which a sample stands under the model's own name for it.
+
+    Raises:
+        UsageError: A sample is sent and the model reads more than one column.
+    """
+    names = [name for tensor in inputs for name in tensor.get("columns") or ()]
+    if any(SAMPLE in row for row in rows) and len(set(names)) != 1:
+        raise UsageError(
+            f"An image was given; the model reads {', '.join(names) or 'tensors'}.",
+            code="MW1335",
+            hint="--row '{\"age\": 31}' or --file rows.csv",
+        )
+    return [{names[0] if name == SAMPLE else name: value for name, value in row.items()} for row in rows]
 
 
 def rows_of_texts(
@@ -73,6 +95,8 @@ def _of_file(path: Path) -> list[dict[str, Any]]:
                 code="MW1194",
                 hint="mw predict PACKAGE FILE answers large tables without a server",
             )
+        if path.suffix.lower() in IMAGES:
+            return [{SAMPLE: base64.b64encode(path.read_bytes()).decode()}]
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.", code="MW1199") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelworks.control.asking import open_named
-from modelworks.control.rows import rows_of_texts
+from modelworks.control.rows import SAMPLE, rows_of_samples, rows_of_texts
 from modelworks.control.serve_settings import serve_settings, shown
 from modelworks.control.served import package_place, packages_to_serve
 from modelworks.control.workspace import Workspace
@@ -353,7 +353,9 @@ class Serving:
         """
 
         def question(client: Client) -> list[dict[str, Any]]:
-            sent = rows_of_texts(rows, client.model(model)["inputs"]) if texts else rows
+            named = any(SAMPLE in row for row in rows)
+            inputs = client.model(model)["inputs"] if texts or named else ()
+            sent = rows_of_texts(rows, inputs) if texts else rows_of_samples(rows, inputs) if named else rows
             return client.predict(model, sent, version=version, key=key, explain=explain)
 
         return self._ask(question)

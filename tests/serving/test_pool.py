@@ -117,6 +117,31 @@ def test_one_short_run_stays_on_the_loop_unless_the_thread_is_at_the_same_model(
     asyncio.run(work())
 
 
+def test_a_lone_request_stays_on_the_loop_longer_if_nothing_else_waits_or_runs() -> None:
+    async def work() -> None:
+        bench = Bench(1)
+        lane, _ = bench.lane(0.0005)
+        other, runner = bench.lane(0.002)
+        bench.submit(lane, 0)
+        await bench.wait(1)
+        assert not bench.jobs and lane.counts.inline_runs == 1
+        runner.gate.clear()
+        bench.submit(other, 1)
+        await asyncio.sleep(0.01)
+        bench.submit(lane, 2)
+        await asyncio.sleep(0.01)
+        assert len(bench.jobs) == 2 and lane.counts.inline_runs == 1
+        runner.gate.set()
+        await bench.wait(3)
+        bench.submit(lane, 3)
+        bench.submit(lane, 4)
+        await bench.wait(5)
+        assert lane.counts.inline_runs == 1 and lane.counts.runs == 4
+        bench.pool.close()
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize(("run_s", "ahead"), [(0.003, 1), (0.02, 0)])
 def test_one_job_waits_at_a_thread_if_it_is_short(run_s: float, ahead: int) -> None:
     async def work() -> None:
@@ -199,7 +224,7 @@ def test_what_is_given_up_at_a_thread_is_never_run_and_what_fails_there_is_told(
 def test_what_arrives_joins_the_batch_that_waits_at_the_thread() -> None:
     async def work() -> None:
         bench = Bench(1)
-        lane, runner = bench.lane(0.0005, best_rows=4)
+        lane, runner = bench.lane(0.001, best_rows=4)
         runner.gate.clear()
         for number in range(7):
             bench.submit(lane, number)

@@ -17,7 +17,7 @@ from modelworks.serving.mixed import MixedFeeds, is_mixed, run_mixed
 from modelworks.serving.work import Outcome, Runner, Work
 
 PRIORITIES = 2
-_SHORTER = 0.75
+_SHORTER, _ALONE = 0.75, 2.0
 
 
 def run_batch(runner: Runner, batch: list[Work]) -> list[Outcome]:
@@ -40,7 +40,8 @@ class LaneLimits:
         batch_rows: Most rows of one run.
         batch_s: Longest run a batch may be grown to, seconds.
         wait_s: Longest time a batch waits for another row, seconds; 0 never waits.
-        inline_s: What waits happens on the event loop, without a thread hop, if it is forecast to be shorter.
+        inline_s: What waits happens on the event loop, without a thread hop, if it is forecast to be shorter; a lone
+            request, while nothing else waits or runs, if it is shorter than twice that.
         weight: Share of compute relative to other models.
     """
 
@@ -108,6 +109,11 @@ class Pooled(Protocol):
     """What a lane needs of the worker threads; see ``serving.pool``."""
 
     recorder: FlightRecorder
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the threads or runs there."""
+        ...
 
     def wake(self, lane: Lane) -> None:
         """Take note that ``lane`` has work."""
@@ -180,7 +186,7 @@ class Lane:
         """Run what arrived in this turn of the loop: here if it is quick, else hand it to the threads."""
         self._flush_due = False
         # Background work never takes the loop's time, and what the threads began they end in order.
-        if self.handed or self._backlog_s() > self.limits.inline_s:
+        if self.handed or self._backlog_s() > self._inline_s():
             if self.waiting_rows:
                 self._pooled.wake(self)
             return
@@ -198,6 +204,12 @@ class Lane:
             self._pooled.recorder.end(0)
             self.counts.inline_runs += 1
             self.deliver(batch, outcomes, perf_counter() - start)
+
+    def _inline_s(self) -> float:
+        queue = self.waiting[0]
+        alone = len(queue) == 1 and queue[0].rows == self.waiting_rows and self._pooled.idle
+        # Waking a thread that slept costs as much as the run, and nobody is held up.
+        return self.limits.inline_s * (_ALONE if alone else 1.0)
 
     def _backlog_s(self) -> float:
         """Return the forecast of running all that waits."""

@@ -53,6 +53,11 @@ class WorkerPool:
         for worker in self._workers:
             worker.start()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the threads or runs there."""
+        return not self._running and not self._lanes
+
     def wake(self, lane: Lane) -> None:
         """Take note that ``lane`` has work and start it if a thread is free."""
         if self._closed:

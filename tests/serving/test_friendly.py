@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
@@ -27,6 +28,7 @@ from modelworks.serving.access import add_token
 from modelworks.serving.model import MemorySource
 from modelworks.serving.observations import ObservationLog
 from modelworks.serving.observed import ObservationLimits
+from modelworks.serving.rest import coding
 from modelworks.serving.rest.access_log import AccessLogger
 from modelworks.serving.rows import RowReader, predictions
 
@@ -418,6 +420,27 @@ def test_the_access_log_is_json_lines_without_secrets(tmp_path: Path) -> None:
         assert lines[2]["who"] == "anna", "what a known token may not do has a name to ask"
         assert lines[1]["id"] == "abc" and lines[0]["who"] == "local" and lines[0]["ms"] >= 0
         assert server.token not in stream.getvalue()
+
+
+@pytest.mark.parametrize("rows", [500, 4090])
+def test_a_long_answer_is_compressed_for_who_takes_that(tmp_path: Path, rows: int) -> None:
+    """Above a size it is done in a thread."""
+    with running(tmp_path, [adder()]) as server:
+        body = {"rows": [{"c0": index * 1.1, "c1": 0.123, "c2": 0} for index in range(rows)]}
+        plain = server.request("POST", "/v1/models/adder/predict", body)[1]
+        status, packed, headers = server.request(
+            "POST", "/v1/models/adder/predict", body, headers={"Accept-Encoding": "gzip"}
+        )
+        assert status == 200 and headers["content-encoding"] == "gzip"
+        assert (len(json.dumps(plain, separators=(",", ":"))) > coding.THREAD_FROM) is (rows > 500)
+        assert json.loads(gzip.decompress(packed)) == plain
+        short = server.request(
+            "POST",
+            "/v1/models/adder/predict",
+            {"rows": body["rows"][:1]},
+            headers={"Accept-Encoding": "gzip"},
+        )
+        assert "content-encoding" not in short[2]
 
 
 @pytest.mark.parametrize("own", [0, 40, 100])

@@ -51,7 +51,7 @@ class Server:
         from modelworks.serving.client import Client
         from modelworks.serving.running import find_running
 
-        found = find_running(self._home / "serving")
+        found = find_running(self._home / "serving", self._process.pid)
         if found is not None and found.certificate:
             options.setdefault("certificate", Path(found.certificate))
         options.setdefault("token", read_local_token(self._home / "keys"))

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-FILE = "running.json"
+_FILES = "running-*.json"
+"""One record for each server of the installation, named by its process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,32 +47,45 @@ def record(state: Path, report: dict[str, Any], certificate: Path | None) -> Non
         certificate=str(certificate.resolve()) if certificate is not None else "",
         since=time.time(),
     )
-    temporary = state / f".{FILE}.{os.getpid()}"
+    for path in state.glob(_FILES):
+        if not _lives(_read(path)):
+            path.unlink(missing_ok=True)
+    temporary = state / f".{_file(os.getpid())}"
     temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
-    temporary.replace(state / FILE)
+    temporary.replace(state / _file(os.getpid()))
 
 
 def forget(state: Path) -> None:
-    """Take the record away if it is this process's own."""
-    found = _read(state)
-    if found is not None and found.pid == os.getpid():
-        (state / FILE).unlink(missing_ok=True)
+    """Take this process's own record away."""
+    (state / _file(os.getpid())).unlink(missing_ok=True)
 
 
-def find_running(state: Path) -> RunningServer | None:
-    """Return the server that runs from this state folder, or ``None``."""
-    found = _read(state)
-    if found is None:
-        return None
-    with contextlib.suppress(psutil.Error):
-        if abs(psutil.Process(found.pid).create_time() - found.born) < 1.0:
-            return found
-    return None
+def find_running(state: Path, pid: int = 0) -> RunningServer | None:
+    """Return the server that runs from this state folder, or ``None``; of several the one started last.
+
+    Args:
+        state: ``<home>/serving``.
+        pid: Only the server of this process.
+    """
+    records = [_read(path) for path in state.glob(_FILES)]
+    living = [item for item in records if item is not None and pid in {0, item.pid} and _lives(item)]
+    return max(living, key=lambda item: item.since, default=None)
 
 
-def _read(state: Path) -> RunningServer | None:
+def _file(pid: int) -> str:
+    return _FILES.replace("*", str(pid))
+
+
+def _lives(found: RunningServer | None) -> bool:
+    if found is not None:
+        with contextlib.suppress(psutil.Error):
+            return abs(psutil.Process(found.pid).create_time() - found.born) < 1.0
+    return False
+
+
+def _read(path: Path) -> RunningServer | None:
     try:
-        return RunningServer(**json.loads((state / FILE).read_bytes()))
+        return RunningServer(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 

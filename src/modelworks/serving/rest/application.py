@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from modelworks.core.errors import ModelworksError
 from modelworks.serving.access import ANYBODY, Access, Principal
 from modelworks.serving.errors import Forbidden, UnknownModel
+from modelworks.serving.rest import coding
 from modelworks.serving.rest.message import Exchange, Head, Response, new_id, request_id, sent_id
 from modelworks.serving.rest.statuses import BUSY, UNREAD, bare_error, error_response, unread
 
@@ -193,6 +194,27 @@ class Application:
             self.fail(call, error)
         else:
             self.reply(call, response)
+
+    def send(self, call: Call, response: Response) -> None:
+        """Send an answer, compressed if it is long and the client takes that."""
+        wanted = None
+        if len(response.body) >= coding.COMPRESS_FROM:
+            wanted = coding.accepted(call.head.headers.get("accept-encoding"))
+        if wanted is None:
+            self.reply(call, response)
+            return
+        response.headers = (*response.headers, (b"content-encoding", wanted.encode()))
+        if len(response.body) < coding.THREAD_FROM:
+            response.body = coding.compress(response.body, wanted)
+            self.reply(call, response)
+            return
+
+        def go_on(done: asyncio.Future[bytes]) -> None:
+            response.body = done.result()
+            self.reply(call, response)
+
+        future = asyncio.get_running_loop().run_in_executor(None, coding.compress, response.body, wanted)
+        future.add_done_callback(go_on)
 
     def reply(self, call: Call, response: Response) -> None:
         """Send an answer and log it."""

@@ -241,7 +241,7 @@ class FriendlyRoutes:
         reply["predictions"] = predictions(target.signature, answer)
         if explanations is not None:
             reply["explanations"] = explanations
-        self._application.reply(call, Response(200, _ENCODE(reply)))
+        self._application.send(call, Response(200, _ENCODE(reply)))
 
     async def outcome(self, call: Call) -> Response:
         """Keep an outcome or a correction for a request of this key."""

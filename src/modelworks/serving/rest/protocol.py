@@ -260,25 +260,9 @@ class ProtocolRoutes:
             headers = ((b"inference-header-content-length", str(json_length).encode()),)
         response = Response(200, body, media=media, headers=headers)
         if len(body) >= coding.COMPRESS_FROM:
-            wanted = coding.accepted(call.head.headers.get("accept-encoding"))
-            if wanted is not None:
-                self._compressed(call, response, wanted)
-                return
-        self._application.reply(call, response)
-
-    def _compressed(self, call: Call, response: Response, wanted: str) -> None:
-        response.headers = (*response.headers, (b"content-encoding", wanted.encode()))
-        if len(response.body) < coding.THREAD_FROM:
-            response.body = coding.compress(response.body, wanted)
+            self._application.send(call, response)
+        else:
             self._application.reply(call, response)
-            return
-
-        def go_on(done: asyncio.Future[bytes]) -> None:
-            response.body = done.result()
-            self._application.reply(call, response)
-
-        future = self._plane.loop.run_in_executor(None, coding.compress, response.body, wanted)
-        asyncio.ensure_future(future).add_done_callback(go_on)
 
     # -- repository --------------------------------------------------------------------------------------------
 

@@ -199,12 +199,13 @@ class DataPlane:
         return work
 
     def _check_rows(self, feeds: dict[str, Array]) -> int:
-        arrays = iter(feeds.values())
-        rows = len(next(arrays, ()))
-        for array in arrays:
-            if len(array) != rows:
+        rows = -1
+        for array in feeds.values():
+            if rows < 0:
+                rows = len(array)
+            elif len(array) != rows:
                 raise BadRequest("The inputs have different numbers of rows.", code="MW1408")
-        if not rows:
+        if rows <= 0:
             raise BadRequest("The request has no rows.", code="MW1409")
         if rows > self.limits.rows:
             raise RequestTooLarge(

@@ -300,21 +300,24 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         body = response.body
-        more = b"x-request-id: %b\r\n" % response.id if response.id else b""
-        if response.headers:
-            more += b"".join([b"%b: %b\r\n" % header for header in response.headers])
-        if close:
-            more += b"connection: close\r\n"
-        transport.write(
-            b"%b%d%b%b\r\n%b"
-            % (
-                opening(response.status, response.media),
-                len(body),
-                self._server.date,
-                more,
-                body if head is None or head.method != "HEAD" else b"",
+        length = len(body)
+        if head is not None and head.method == "HEAD":
+            body = b""
+        if response.id and not response.headers and not close:
+            # Nearly every answer.
+            transport.write(
+                b"%b%d%bx-request-id: %b\r\n\r\n%b"
+                % (opening(response.status, response.media), length, self._server.date, response.id, body)
             )
-        )
+        else:
+            more = b"x-request-id: %b\r\n" % response.id if response.id else b""
+            more += b"".join([b"%b: %b\r\n" % header for header in response.headers])
+            if close:
+                more += b"connection: close\r\n"
+            transport.write(
+                b"%b%d%b%b\r\n%b"
+                % (opening(response.status, response.media), length, self._server.date, more, body)
+            )
         if close:
             self._end(transport)
         elif not self._write_paused:

@@ -159,11 +159,18 @@ class AnswerWriter:
         names = {"model_name": target.endpoint, "model_version": target.number}
         self._opening = _ENCODE(names)[:-1] + b","
         self._plain = self._opening + b'"outputs":['
+        self._only = self._names[0] if len(self._names) == 1 else None
         self._heads: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
 
     def write(self, asked: Asked, answer: Answer) -> tuple[bytes, int | None]:
         """Encode an answer; returns the body and, if it holds binary tensors, the length of its JSON part."""
-        parts = [self._opening + b'"id":' + _ENCODE(asked.id) + b',"outputs":[' if asked.id else self._plain]
+        opening = self._opening + b'"id":' + _ENCODE(asked.id) + b',"outputs":[' if asked.id else self._plain
+        if self._only is not None and not asked.binary:
+            values = answer[self._only]
+            key = (self._only, values.dtype.char, values.shape)
+            head = self._heads.get(key) or self._head(key, datatype_of(values))
+            return b'%b%b"data":%b}]}' % (opening, head, _ENCODE(to_list(values))), None
+        parts = [opening]
         tail: list[bytes] = []
         for name in self._names:
             if asked.outputs is not None and name not in asked.outputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -207,7 +208,8 @@ class ProtocolRoutes:
 
     def _decoded(self, call: Call, body: bytes, form: BodyForm) -> None:
         door = self._door(call, form)
-        self._plane.residency.check(door.target.resident)
+        plane = self._plane
+        plane.residency.check(door.target.resident)
         asked = door.read(body, form.json_length)
         key = form.key
         parameters = asked.parameters
@@ -233,7 +235,7 @@ class ProtocolRoutes:
             except Exception as failure:
                 self._application.fail(call, failure)
 
-        work = self._plane.submit(
+        work = plane.submit(
             door.target,
             asked.feeds,
             done,
@@ -244,7 +246,7 @@ class ProtocolRoutes:
             traceparent=form.traceparent,
             finite=asked.finite,
         )
-        exchange.on_gone = lambda: self._plane.forget(work)
+        exchange.on_gone = partial(plane.forget, work)
 
     def _same_signature(self, call: Call, door: Door, key: str) -> Door:
         """Choose again with the key of the body; a version with another signature cannot take this body."""
@@ -253,12 +255,10 @@ class ProtocolRoutes:
 
     def _answer(self, call: Call, door: Door, asked: Asked, answer: Answer) -> None:
         body, json_length = door.write(asked, answer)
-        headers: tuple[tuple[bytes, bytes], ...] = ()
-        media = b"application/json"
+        response = Response(200, body)
         if json_length is not None:
-            media = _OCTETS
-            headers = ((b"inference-header-content-length", str(json_length).encode()),)
-        response = Response(200, body, media=media, headers=headers)
+            response.media = _OCTETS
+            response.headers = ((b"inference-header-content-length", b"%d" % json_length),)
         if len(body) >= coding.COMPRESS_FROM:
             self._application.send(call, response)
         else:

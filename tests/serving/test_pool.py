@@ -14,7 +14,7 @@ import pytest
 
 from modelworks.serving.curve import LatencyCurve
 from modelworks.serving.errors import NotReady
-from modelworks.serving.lane import Lane, LaneLimits
+from modelworks.serving.lane import Job, Lane, LaneLimits
 from modelworks.serving.pool import WorkerPool
 from modelworks.serving.work import Outcome, Work
 
@@ -35,6 +35,14 @@ class Busy:
             pass
         self.runs.append([int(work.feeds["x"][0]) for work in works])
         return [(work.feeds, None) for work in works]
+
+
+async def begun(lane: Lane) -> Job:
+    """Wait until a thread has begun the oldest job of a lane."""
+    async with asyncio.timeout(20):
+        while not lane.handed or not next(iter(lane.handed)).begun:
+            await asyncio.sleep(0.001)
+    return next(iter(lane.handed))
 
 
 class Bench:
@@ -228,7 +236,7 @@ def test_what_arrives_joins_the_batch_that_waits_at_the_thread() -> None:
         runner.gate.clear()
         for number in range(7):
             bench.submit(lane, number)
-            await asyncio.sleep(0.002)
+            await (asyncio.sleep(0.002) if number else begun(lane))
         runner.gate.set()
         await bench.wait(7)
         # The first was not held back for others; the second waited at the thread and three joined it.
@@ -248,7 +256,7 @@ def test_a_batch_that_waits_grows_neither_long_nor_past_another_model_nor_by_bac
         runner.gate.clear()
         for number in range(5):
             bench.submit(lane, number)
-            await asyncio.sleep(0.002)
+            await (asyncio.sleep(0.002) if number else begun(lane))
         bench.submit(other, 10)
         await asyncio.sleep(0.002)
         bench.submit(lane, 5, priority=1)
@@ -268,11 +276,10 @@ def test_what_joins_too_late_is_queued_again_before_all_others() -> None:
         bench = Bench(1)
         lane, runner = bench.lane(0.001, best_rows=4)
         runner.gate.clear()
-        for number in range(2):
-            bench.submit(lane, number)
-            await asyncio.sleep(0.002)
-        first = next(iter(lane.handed))
-        assert first.begun == 1
+        bench.submit(lane, 0)
+        first = await begun(lane)
+        bench.submit(lane, 1)
+        await asyncio.sleep(0.002)
         # The loop saw a job that had not begun, and the thread began it before the loop had added these.
         bench.submit(lane, 2)
         bench.submit(lane, 3)

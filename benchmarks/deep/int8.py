@@ -51,7 +51,7 @@ def rows_of(
         row |= {"size_mb": attempt.get("size_mb"), "float_size_mb": attempt.get("float_size_mb")}
         found.append(row)
     if facts["kept"]:
-        found[-1] |= {"test": measured(shipped, test), "test_difference": against(shipped, model, test)}
+        found[-1] |= {"on_test": measured(shipped, test), "test_difference": against(shipped, model, test)}
     return found
 
 

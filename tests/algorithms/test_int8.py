@@ -64,6 +64,7 @@ def test_an_int8_graph_that_passes_and_is_faster_is_kept() -> None:
     facts = model.diagnostics["int8"]
     assert facts["kept"], facts["why"]
     assert len(model.onnx) < 0.5 * len(_fitted().onnx)
+    assert facts["float_size_mb"] == len(_fitted().onnx) / 1e6 > 2 * facts["size_mb"]
     import onnx
 
     graph = onnx.load_model_from_string(model.onnx).graph

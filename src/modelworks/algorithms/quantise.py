@@ -88,8 +88,8 @@ def choose_precision(
         sizes = {"size_mb": len(onnx) / 1e6, "float_size_mb": len(model.onnx) / 1e6}
         tried.append({"first_layer": "fp32" if whole_first else "int8", **sizes, **facts})
         if facts["kept"]:
-            return _noted(replace(model, onnx=onnx), tried)
-    return _noted(model, tried)
+            return _noted(replace(model, onnx=onnx), tried, len(model.onnx))
+    return _noted(model, tried, len(model.onnx))
 
 
 def _contest(model: FittedModel, onnx: bytes, judged: Judged, seed: int, timer: Timer) -> dict[str, Any]:
@@ -168,11 +168,7 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
 
 
-def _noted(model: FittedModel, tried: list[dict[str, Any]]) -> FittedModel:
-    """Write down the last attempt and, where there were two, the one before it."""
-    facts = (
-        tried[-1]
-        | {"float_size_mb": len(model.onnx) / 1e6}
-        | ({"before": tried[0]} if len(tried) > 1 else {})
-    )
+def _noted(model: FittedModel, tried: list[dict[str, Any]], whole: int) -> FittedModel:
+    """Write down the last attempt, the bytes of the float graph and, where there were two, the attempt before it."""
+    facts = tried[-1] | {"float_size_mb": whole / 1e6} | ({"before": tried[0]} if len(tried) > 1 else {})
     return replace(model, diagnostics={**model.diagnostics, "int8": facts})
